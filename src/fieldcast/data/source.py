@@ -1,0 +1,65 @@
+"""What a source of frames looks like to the rest: sequences of frames with real times, and their labels."""
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One channel: its name, units and the CF attributes that go back out with a forecast."""
+
+    name: str
+    units: str
+    attributes: dict[str, str | float | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels are: names and values of the row and column axes, and what else labels the map.
+
+    ``rows`` (H,) and ``columns`` (W,) are coordinate values, or None where the axis has no coordinate;
+    ``attributes`` maps an axis name to its attributes.
+    """
+
+    row_name: str = "y"
+    column_name: str = "x"
+    rows: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    attributes: dict[str, dict] = field(default_factory=dict)
+
+    def spacing(self) -> tuple[float | None, float | None]:
+        """Step of the row and column coordinate (signed, the median step), None where there is none."""
+        return tuple(
+            float(np.median(np.diff(axis))) if axis is not None and len(axis) > 1 else None
+            for axis in (self.rows, self.columns)
+        )
+
+
+class FrameSequence(Protocol):
+    """Frames in order of time; ``read`` fetches only the frames asked for."""
+
+    name: str
+    times: np.ndarray  # (N,) int64 ns since 1970-01-01 of the source's calendar, strictly ascending
+
+    def read(self, positions: np.ndarray, window: tuple[slice, slice] | None = None) -> np.ndarray:
+        """Frames at the positions, (n, C, H, W) float32 in physical units, NaN where missing;
+        ``window`` is a pair of row and column slices that cuts a part out."""
+
+
+class Source(Protocol):
+    """A place frames come from. ``kind`` is 'archive' (split by time) or 'generator' (split by count)."""
+
+    variables: tuple[Variable, ...]
+    grid: Grid
+    shape: tuple[int, int]  # H, W
+    cadence: int  # ns between regular frames: the time unit inside models
+    calendar: str  # CF calendar of the times
+
+    def sequences(self, split: str, count: int | None) -> SequenceOf[FrameSequence]:
+        """The source's sequences. An archive has the same for every split (time decides); a generator
+        makes ``count`` of them, and those of different splits share nothing."""

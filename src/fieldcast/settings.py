@@ -1,0 +1,62 @@
+"""The strict base of every config model, and how its complaints are worded."""
+
+import difflib
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from fieldcast.errors import ConfigError
+
+Item = TypeVar("Item")
+# TOML knows arrays only; strict pydantic takes tuples only.
+TupleOf = Annotated[tuple[Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+
+SettingsType = TypeVar("SettingsType", bound="Settings")
+
+
+class Settings(BaseModel):
+    """A frozen table of settings: an unknown key, a missing key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+def nearest(name: str, allowed) -> str:
+    """Say which of the allowed names is meant, or list them all: ``did you mean 'trajgru'?``"""
+    close = difflib.get_close_matches(str(name), [str(item) for item in allowed], n=1)
+    listing = ", ".join(sorted(str(item) for item in allowed))
+    return f"did you mean '{close[0]}'? (allowed: {listing})" if close else f"allowed: {listing}"
+
+
+def look_up(table: dict, key: str, what: str):
+    """Take ``table[key]``, or say what is wrong with the key.
+
+    Raises:
+        ConfigError: where the table has no such key.
+    """
+    if key not in table:
+        raise ConfigError(f"unknown {what} '{key}': {nearest(key, table)}")
+    return table[key]
+
+
+def read_settings(model: type[SettingsType], values: dict, where: str) -> SettingsType:
+    """Make ``model`` from plain values, with every fault of theirs in one error.
+
+    Raises:
+        ConfigError: that names each key, what came, and what is allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_complaint(model, fault, where) for fault in error.errors()]
+        raise ConfigError("; ".join(lines)) from None
+
+
+def _complaint(model: type[Settings], fault: dict, where: str) -> str:
+    path = ".".join([where, *(str(part) for part in fault["loc"])]).strip(".")
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{path}': {nearest(fault['loc'][-1], model.model_fields)}"
+    if fault["type"] == "missing":
+        return f"missing key '{path}'"
+    if fault["type"] == "value_error":
+        return f"'{path}': {fault['ctx']['error']}"
+    return f"'{path}' = {fault['input']!r}: {fault['msg']}"
