@@ -1,0 +1,33 @@
+"""Sampling of maps along flow fields.
+
+Shapes: B batch, C channels, L links, H rows, W columns.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def warp(frames: Tensor, flows: Tensor) -> Tensor:
+    """Sample every map of ``frames`` at (x, y) - flow, bilinearly, with zeros outside.
+
+    out[b, c, l, y, x] = frames[b, c, y - flows[b, l, 1, y, x], x - flows[b, l, 0, y, x]].
+    Shi et al. 2017 (TrajGRU), equation 3; a flow of zero is the identity, which needs the corners aligned.
+
+    Args:
+        frames: (B, C, H, W).
+        flows: (B, L, 2, H, W), columns first, in pixels of the map.
+
+    Returns:
+        (B, C, L, H, W).
+    """
+    batch, num_links, _, height, width = flows.shape
+    columns = torch.arange(width, dtype=flows.dtype, device=flows.device)
+    rows = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
+    # grid_sample reads -1 as the first pixel and 1 as the last; a map one pixel wide has only that place.
+    x = (columns - flows[:, :, 0]) * (2 / max(width - 1, 1)) - 1
+    y = (rows - flows[:, :, 1]) * (2 / max(height - 1, 1)) - 1
+    # The links stand under one another in the grid, so that the frames are not copied once per link.
+    grid = torch.stack([x, y], dim=-1).reshape(batch, num_links * height, width, 2)
+    sampled = functional.grid_sample(frames, grid.to(frames.dtype), mode="bilinear", align_corners=True)
+    return sampled.reshape(batch, frames.shape[1], num_links, height, width)

@@ -1,0 +1,70 @@
+"""Forecasters, one file a family, and the table that names them."""
+
+from fieldcast.baselines import Persistence
+from fieldcast.errors import ConfigError
+from fieldcast.models.base import Forecaster, ModelRow, ModelSettings, count_parameters
+from fieldcast.models.convlstm import (
+    CONVLSTM_PRESETS,
+    CONVLSTM_STACK_PRESETS,
+    ConvLSTM,
+    ConvLSTMSettings,
+    ConvLSTMStack,
+    ConvLSTMStackSettings,
+)
+from fieldcast.models.encoder_forecaster import (
+    CONVGRU_PRESETS,
+    TRAJGRU_PRESETS,
+    ConvGRUSettings,
+    EncoderForecaster,
+    TrajGRUSettings,
+)
+from fieldcast.settings import look_up, read_settings
+
+MODELS = {
+    "persistence": ModelRow(Persistence, ModelSettings, {}, "the last frame"),
+    "convgru": ModelRow(EncoderForecaster, ConvGRUSettings, CONVGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
+    "trajgru": ModelRow(EncoderForecaster, TrajGRUSettings, TRAJGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
+    "convlstm": ModelRow(ConvLSTM, ConvLSTMSettings, CONVLSTM_PRESETS, "Shi et al. 2015, arXiv:1506.04214"),
+    "convlstm-stack": ModelRow(
+        ConvLSTMStack, ConvLSTMStackSettings, CONVLSTM_STACK_PRESETS, "OpenSTL, Tan et al. 2023, arXiv:2306.11249"
+    ),
+}
+
+
+def model_settings(values: dict) -> tuple[str, ModelSettings]:
+    """Read a [model] table: ``key``, perhaps ``preset``, and settings that override the preset's.
+
+    Raises:
+        ConfigError: for an unknown model, preset or setting.
+    """
+    values = dict(values)
+    if "key" not in values:
+        raise ConfigError("missing key 'model.key'")
+    key, preset = values.pop("key"), values.pop("preset", None)
+    row: ModelRow = look_up(MODELS, key, "model")
+    published = look_up(row.presets, preset, f"preset of {key}") if preset is not None else {}
+    return key, read_settings(row.settings, {**published, **values}, "model")
+
+
+def build(key: str, preset: str | None = None, num_channels: int = 1, **settings) -> Forecaster:
+    """Make a forecaster by name.
+
+    Args:
+        key: a name of ``MODELS``.
+        preset: published settings to start from.
+        num_channels: C of the frames.
+        settings: override the preset, checked strictly.
+
+    Raises:
+        ConfigError: for an unknown name or setting.
+    """
+    if num_channels < 1:
+        raise ConfigError(f"num_channels = {num_channels}: at least 1")
+    chosen = {**settings, "key": key} | ({"preset": preset} if preset is not None else {})
+    _, checked = model_settings(chosen)
+    model = MODELS[key].forecaster(checked, num_channels)
+    model.ignore_times = checked.ignore_times
+    return model
+
+
+__all__ = ["MODELS", "Forecaster", "ModelRow", "ModelSettings", "build", "count_parameters", "model_settings"]

@@ -1,0 +1,107 @@
+"""The one abstract class: a forecaster.
+
+Shapes: B batch, T input frames, S target frames, C channels, H rows, W columns.
+"""
+
+import abc
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fieldcast.data.batch import Batch
+from fieldcast.errors import DataError
+from fieldcast.settings import Settings
+
+
+class Forecaster(nn.Module, abc.ABC):
+    """Predicts frames at target times from frames at input times.
+
+    Attributes:
+        irregular_inputs: takes inputs at any times.
+        irregular_targets: forecasts at any times; otherwise at whole multiples of the cadence.
+        takes_teacher: ``forward_train`` can feed true targets back in (scheduled sampling).
+        ignore_times: a model that can't see times takes frames as they come, one cadence apart.
+    """
+
+    irregular_inputs: ClassVar[bool]
+    irregular_targets: ClassVar[bool]
+    takes_teacher: ClassVar[bool] = False
+    ignore_times: bool = False
+
+    @abc.abstractmethod
+    def forward(self, inputs: Tensor, input_times: Tensor, target_times: Tensor) -> Tensor:
+        """Forecast.
+
+        Args:
+            inputs: (B, T, C, H, W), normalised.
+            input_times: (B, T) in units of the cadence, ascending, the last is 0.
+            target_times: (B, S) in units of the cadence, ascending.
+
+        Returns:
+            (B, S, C, H, W), normalised.
+        """
+
+    def forward_train(self, batch: Batch, teacher: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forecast with what only training may see.
+
+        Args:
+            batch: inputs and targets.
+            teacher: (B, S) bool, where the true target is fed back instead of the model's own; only for a
+                model with ``takes_teacher``.
+
+        Returns:
+            frames (B, S, C, H, W) and named penalties to add to the loss.
+        """
+        assert teacher is None, "this model takes no teacher"
+        return self(batch.inputs, batch.input_times, batch.target_times), {}
+
+    def target_steps(self, input_times: Tensor, target_times: Tensor) -> Tensor:
+        """Target times as counts of steps after the last input (B, S), for a model that sees only steps.
+
+        Raises:
+            DataError: where times are not whole multiples of the cadence, unless ``ignore_times``.
+        """
+        batch, num_inputs = input_times.shape
+        if self.ignore_times:
+            return torch.arange(1, target_times.shape[1] + 1, device=target_times.device).expand(batch, -1)
+        wanted = torch.arange(1 - num_inputs, 1, device=input_times.device, dtype=input_times.dtype)
+        irregular = (input_times - wanted).abs().amax() > TIME_TOLERANCE
+        steps = target_times.round()
+        if irregular or (target_times - steps).abs().amax() > TIME_TOLERANCE or steps.amin() < 1:
+            where, times = ("inputs", input_times) if irregular else ("targets", target_times)
+            raise DataError(
+                f"this model takes frames one cadence apart and forecasts at whole multiples of it, but the {where} "
+                f"are at {[round(value, 4) for value in times[0].tolist()]} (in cadences after the last input). "
+                "Choose a model with irregular times (`fieldcast models`), or set ignore_times = true in [model]"
+            )
+        return steps.long()
+
+
+TIME_TOLERANCE = 1e-3  # of the cadence
+
+
+def take_steps(frames: Tensor, steps: Tensor) -> Tensor:
+    """Pick for each sample its own steps: frames (S_all, B, C, H, W), steps (B, S) from 1 -> (B, S, C, H, W)."""
+    samples = torch.arange(steps.shape[0], device=steps.device)[:, None]
+    return frames[steps - 1, samples]
+
+
+class ModelSettings(Settings):
+    """Settings that every model has."""
+
+    ignore_times: bool = False
+
+
+class ModelRow(NamedTuple):
+    """A row of the table of models: how to build it, its published settings, and where it comes from."""
+
+    forecaster: type[Forecaster]
+    settings: type[ModelSettings]
+    presets: dict[str, dict]
+    paper: str
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of weights that training can change."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
