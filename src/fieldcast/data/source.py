@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -52,9 +52,11 @@ class FrameSequence(Protocol):
 
 
 class Source(Protocol):
-    """A place frames come from. ``kind`` is 'archive' (split by time) or 'generator' (split by count)."""
+    """A place frames come from: an archive, which time splits, or a generator, which is split by count."""
 
+    kind: Literal["archive", "generator"]
     variables: tuple[Variable, ...]
+    value_range: tuple[float, float] | None  # where the format fixes it, as 8-bit video does
     grid: Grid
     shape: tuple[int, int]  # H, W
     cadence: int  # ns between regular frames: the time unit inside models

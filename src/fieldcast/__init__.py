@@ -1,0 +1,1 @@
+"""fieldcast: learn, forecast, verify and explain fields that move."""

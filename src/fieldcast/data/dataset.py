@@ -1,0 +1,162 @@
+"""The samples of one split: which frames each is made of, and how they become a batch.
+
+Shapes: B batch, T input frames, S target frames, C channels, H rows, W columns.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fieldcast.data.batch import Batch, collate
+from fieldcast.data.normalize import Normalizer, NormalizerSettings, Transform, fit_normalizer
+from fieldcast.data.source import FrameSequence, Source
+from fieldcast.data.splits import SPLITS, SplitSettings, split_intervals
+from fieldcast.data.times import parse_duration
+from fieldcast.data.windows import WindowSettings, find_windows, longest_run
+from fieldcast.errors import DataError
+
+FRAMES_AT_ONCE = 64  # read together when statistics are gathered
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one split, in order of sequence and time."""
+
+    source: Source
+    sequences: Sequence[FrameSequence]
+    starts: list[tuple[int, int]]  # (sequence, position of the first frame)
+    windows: WindowSettings
+    normalizer: Normalizer
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def batch(self, numbers: Sequence[int], corners: Sequence[tuple[int, int]] | None = None) -> Batch:
+        """The samples with these numbers; ``corners`` cut each down to ``windows.crop`` from (row, column)."""
+        return self.batch_and_truth(numbers, corners)[0]
+
+    def batch_and_truth(
+        self, numbers: Sequence[int], corners: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[Batch, Tensor]:
+        """As ``batch``, with the targets (B, S, C, H, W) in physical units as they were read."""
+        size = self.windows.crop
+        parts = []
+        for row, number in enumerate(numbers):
+            cut = None
+            if corners is not None and size is not None:
+                top, left = corners[row]
+                cut = (slice(top, top + size), slice(left, left + size))
+            parts.append(self._sample(number, cut))
+        return collate([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _sample(self, number: int, cut: tuple[slice, slice] | None) -> tuple[Batch, Tensor]:
+        which, start = self.starts[number]
+        sequence, num_inputs = self.sequences[which], self.windows.num_inputs
+        positions = np.arange(start, start + self.windows.num_frames)
+        physical = torch.from_numpy(sequence.read(positions, cut))[None]
+        origin = int(sequence.times[start + num_inputs - 1])
+        times = relative_times(sequence.times[positions], origin, self.source.cadence)[None]
+        batch = make_batch(self.normalizer, physical, times, num_inputs)
+        return replace(batch, origin=torch.tensor([origin])), physical[:, num_inputs:]
+
+
+def relative_times(times: np.ndarray, origin: int, cadence: int) -> Tensor:
+    """Times (n,) in cadences after ``origin``, float32."""
+    return torch.from_numpy(((times - origin) / cadence).astype(np.float32))
+
+
+def make_batch(normalizer: Normalizer, physical: Tensor, times: Tensor, num_inputs: int) -> Batch:
+    """Normalise frames (B, T + S, C, H, W) and mark what is missing; a missing input pixel reads as the low end."""
+    frames = normalizer.normalise(physical)
+    valid = ~torch.isnan(frames)
+    frames = torch.where(valid, frames, torch.zeros_like(frames))
+    return Batch(
+        inputs=frames[:, :num_inputs],
+        input_times=times[:, :num_inputs],
+        targets=frames[:, num_inputs:],
+        target_times=times[:, num_inputs:],
+        valid=valid[:, num_inputs:],
+        origin=torch.zeros(len(physical), dtype=torch.int64),
+    )
+
+
+def make_samples(
+    source: Source,
+    windows: WindowSettings,
+    splits: SplitSettings,
+    normalizer: Normalizer | NormalizerSettings,
+) -> dict[str, Samples]:
+    """The samples of every split, under one normaliser, which is fitted to the training split where only settings come.
+
+    Raises:
+        DataError: where a split has no sample, or splits and source do not fit.
+    """
+    if (source.kind == "generator") != (splits.counts is not None):
+        wanted = "counts of sequences, such as train = 10000" if source.kind == "generator" else "times or fractions"
+        raise DataError(f"this source takes splits as {wanted}")
+    if windows.crop is not None and windows.crop > min(source.shape):
+        raise DataError(f"windows.crop = {windows.crop} is larger than the map {source.shape[0]} x {source.shape[1]}")
+    placed = _place_generated(source, windows, splits) if splits.counts else _place_archive(source, windows, splits)
+    unfitted = Normalizer(())
+    samples = {split: Samples(source, *placed[split], windows, unfitted) for split in SPLITS}
+    if isinstance(normalizer, NormalizerSettings):
+        normalizer = _fit(normalizer, source, samples["train"])
+    return {split: replace(part, normalizer=normalizer) for split, part in samples.items()}
+
+
+def _fit(settings: NormalizerSettings, source: Source, train: Samples) -> Normalizer:
+    names = settings.transform if isinstance(settings.transform, tuple) else (settings.transform,)
+    if source.value_range is not None and set(names) <= {"scale"}:
+        return Normalizer(tuple(Transform("scale", *source.value_range) for _ in source.variables))
+    return fit_normalizer(settings, source.variables, _frames(train))
+
+
+def _frames(samples: Samples) -> Iterator[np.ndarray]:
+    wanted: dict[int, set[int]] = {}
+    for which, start in samples.starts:
+        wanted.setdefault(which, set()).update(range(start, start + samples.windows.num_frames))
+    for which, positions in wanted.items():
+        ordered = np.array(sorted(positions))
+        for first in range(0, len(ordered), FRAMES_AT_ONCE):
+            yield samples.sequences[which].read(ordered[first : first + FRAMES_AT_ONCE])
+
+
+Placed = dict[str, tuple[Sequence[FrameSequence], list[tuple[int, int]]]]
+
+
+def _place_generated(source: Source, windows: WindowSettings, splits: SplitSettings) -> Placed:
+    placed: Placed = {}
+    for split, count in (splits.counts or {}).items():
+        sequences = source.sequences(split, count)
+        length = len(sequences[0].times)
+        if length < windows.num_frames:
+            raise DataError(f"a sample needs {windows.num_frames} frames, this source makes sequences of {length}")
+        placed[split] = (sequences, [(number, 0) for number in range(count)])
+    return placed
+
+
+def _place_archive(source: Source, windows: WindowSettings, splits: SplitSettings) -> Placed:
+    sequences = source.sequences("all", None)
+    longest = windows.longest_step(source.cadence)
+    stride = parse_duration(windows.stride) if windows.stride else 0
+    intervals = split_intervals(splits, source, sequences, windows.span(source.cadence))
+    placed: Placed = {}
+    for split in SPLITS:
+        starts = []
+        best = 0
+        for which, (sequence, (begin, end)) in enumerate(zip(sequences, intervals[split], strict=True)):
+            first, stop = np.searchsorted(sequence.times, [begin, end])
+            times = sequence.times[first:stop]
+            found = find_windows(times, windows.num_frames, longest, stride)
+            starts += [(which, int(first + start)) for start in found]
+            best = max(best, longest_run(times, longest))
+        if not starts:
+            raise DataError(
+                f"0 {split} samples: one needs {windows.num_frames} frames without a step above "
+                f"{longest / 1e9:g} s, the longest run in splits.{split} has {best}"
+            )
+        placed[split] = (sequences, starts)
+    return placed

@@ -1,0 +1,180 @@
+"""Forecasts with labels: xarray in, xarray out.
+
+Shapes: T input frames, S lead times, C variables, H rows, W columns.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cftime
+import numpy as np
+import torch
+import xarray as xr
+
+from fieldcast.checkpoint import Checkpoint
+from fieldcast.data import Normalizer
+from fieldcast.data.batch import Batch
+from fieldcast.data.dataset import make_batch, relative_times
+from fieldcast.data.netcdf import NetCDF, NetCDFConfig, open_frames
+from fieldcast.data.source import NANOSECONDS, Source
+from fieldcast.environment import version
+from fieldcast.errors import ConfigError, DataError
+from fieldcast.evaluate import predict
+from fieldcast.files import sha256, write_atomic
+from fieldcast.processes import choose_device
+from fieldcast.run import Run
+
+GRID_TOLERANCE = 1e-4  # of a cell
+
+
+def forecast(
+    run: Run, inputs: xr.Dataset | str | Path, minutes: Sequence[float], device: str = "auto"
+) -> xr.Dataset:
+    """Forecast from the last frames of a data set.
+
+    Args:
+        run: a trained run.
+        inputs: past frames, as xarray or as the path of a NetCDF file or Zarr folder; units that the run's can be
+            made from are converted.
+        minutes: lead times, above 0.
+        device: "auto", "cpu", "cuda".
+
+    Returns:
+        every variable (init_time, lead_time, y, x) in the units of training, laid out by CF-1.11: the reference time
+        is that of the last frame.
+
+    Raises:
+        DataError: where variable, units, grid spacing, cadence or frames do not fit the checkpoint.
+        ConfigError: for lead times that are not above 0 and ascending.
+    """
+    lead_times = _lead_times(minutes)
+    state = run.best.state
+    source = _open(run, inputs)
+    _check_fit(source, state)
+    batch = latest_inputs(source, run, lead_times)
+    torch_device = choose_device(device)
+    frames = predict(run.model(torch_device), batch, torch_device, run.config.training.precision)
+    physical = Normalizer.from_plain(state["normalizer"]).denormalise(frames)[0].numpy()
+    return _label(physical, lead_times, int(batch.origin[0]), source, run)
+
+
+def save_forecast(result: xr.Dataset, path: Path) -> Path:
+    """Write a forecast as NetCDF-4, compressed, whole or not at all."""
+    encoding: dict[str, dict[str, Any]] = {
+        str(name): {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.float32(np.nan)}
+        for name in result.data_vars
+    }
+    return write_atomic(path, lambda beside: result.to_netcdf(beside, engine="h5netcdf", encoding=encoding))
+
+
+def _lead_times(minutes: Sequence[float]) -> np.ndarray:
+    """Lead times, int64 ns."""
+    values = [float(value) for value in minutes]
+    if not values or any(not np.isfinite(value) or value <= 0 for value in values) or sorted(set(values)) != values:
+        raise ConfigError(f"minutes = {values}: lead times above 0, ascending, each once")
+    return np.round(np.array(values) * 60 * NANOSECONDS).astype(np.int64)
+
+
+def _open(run: Run, inputs: xr.Dataset | str | Path) -> Source:
+    state = run.best.state
+    trained = run.config.source.settings
+    if not isinstance(trained, NetCDFConfig):
+        raise DataError(
+            f"this run was trained on '{run.config.source.key}': forecast takes NetCDF or xarray from a run "
+            "that was trained on the source 'netcdf'"
+        )
+    units = tuple(variable["units"] for variable in state["variables"])
+    settings = trained.model_copy(update={"units": units, "paths": str(inputs) if isinstance(inputs, str | Path) else ""})
+    return NetCDF(settings) if isinstance(inputs, str | Path) else open_frames(inputs, settings)
+
+
+def _check_fit(source: Source, state: dict[str, Any]) -> None:
+    own, wanted = source.grid.spacing(), state["grid"]["spacing"]
+    for name, step, trained in zip(state["grid"]["names"], own, wanted, strict=True):
+        if trained is not None and (step is None or abs(step - trained) > GRID_TOLERANCE * abs(trained)):
+            came = "no coordinate" if step is None else f"a spacing of {step:g}"
+            raise DataError(f"the input has {came} along {name}, the model was trained on {trained:g}: regrid the input")
+    if len(source.sequences("all", None)[0].times) > 1 and abs(source.cadence - state["cadence"]) > state["cadence"] // 200:
+        raise DataError(
+            f"the input has a frame every {source.cadence / 60e9:g} min, the model was trained on one every "
+            f"{state['cadence'] / 60e9:g} min"
+        )
+    if source.calendar != state["calendar"]:
+        raise DataError(f"the input's calendar is {source.calendar}, the model was trained on {state['calendar']}")
+
+
+def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> Batch:
+    """The last frames of a source as the inputs of one sample, with the targets empty.
+
+    Raises:
+        DataError: where there are too few frames, a gap, or no valid pixel.
+    """
+    windows, cadence = run.config.windows, run.best.state["cadence"]
+    sequence = source.sequences("all", None)[0]
+    if len(sequence.times) < windows.num_inputs:
+        raise DataError(f"the model reads {windows.num_inputs} frames, the input has {len(sequence.times)}")
+    positions = np.arange(len(sequence.times) - windows.num_inputs, len(sequence.times))
+    times = sequence.times[positions]
+    steps = np.diff(times)
+    if len(steps) and steps.max() > windows.longest_step(cadence):
+        where = int(np.flatnonzero(steps > windows.longest_step(cadence))[0])
+        raise DataError(
+            f"{steps[where] / 60e9:g} min without a frame before input {where + 2} of the last {windows.num_inputs}: "
+            f"the model was trained with steps of at most {windows.longest_step(cadence) / 60e9:g} min"
+        )
+    frames = torch.from_numpy(sequence.read(positions))[None]
+    if torch.isnan(frames[:, -1]).all():
+        raise DataError("the last input frame has no valid pixel")
+    origin = int(times[-1])
+    relative = torch.cat(
+        [relative_times(times, origin, cadence), relative_times(origin + lead_times, origin, cadence)]
+    )[None]
+    empty = torch.full_like(frames[:, :1], float("nan")).expand(-1, len(lead_times), -1, -1, -1)
+    normalizer = Normalizer.from_plain(run.best.state["normalizer"])
+    batch = make_batch(normalizer, torch.cat([frames, empty], dim=1), relative, windows.num_inputs)
+    return Batch(*(getattr(batch, name) for name in ("inputs", "input_times", "targets", "target_times", "valid")),
+                 origin=torch.tensor([origin]))  # fmt: skip
+
+
+def _label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: Source, run: Run) -> xr.Dataset:
+    grid, state = source.grid, run.best.state
+    names = (grid.row_name, grid.column_name)
+    dimensions = ("init_time", "lead_time", *names)
+    variables = {}
+    for channel, variable in enumerate(state["variables"]):
+        attributes = {**variable["attributes"], "units": variable["units"]}
+        variables[variable["name"]] = (dimensions, physical[None, :, channel], attributes)
+    init_time, valid_time = (_decode(times, source.calendar) for times in (np.array([origin]), origin + lead_times))
+    coordinates: dict[str, Any] = {
+        "init_time": ("init_time", init_time, {"standard_name": "forecast_reference_time"}),
+        "lead_time": ("lead_time", lead_times.astype("timedelta64[ns]"), {"standard_name": "forecast_period"}),
+        "valid_time": (("init_time", "lead_time"), valid_time[None], {"standard_name": "time"}),
+    }
+    for name, values in zip(names, (grid.rows, grid.columns), strict=True):
+        if values is not None:
+            coordinates[name] = (name, values, grid.attributes.get(name, {}))
+    result = xr.Dataset(variables, coordinates, _attributes(run.best, run))
+    units = "seconds since 1970-01-01 00:00:00"
+    for name in ("init_time", "valid_time"):
+        result[name].encoding |= {"units": units, "calendar": source.calendar, "dtype": "int64"}
+    result["lead_time"].encoding |= {"units": "seconds", "dtype": "int64"}
+    return result
+
+
+def _decode(times: np.ndarray, calendar: str) -> np.ndarray:
+    if calendar == "standard":
+        return times.astype("datetime64[ns]")
+    seconds = (times // NANOSECONDS).tolist()
+    return np.array(cftime.num2date(seconds, "seconds since 1970-01-01", calendar=calendar), dtype=object)
+
+
+def _attributes(checkpoint: Checkpoint, run: Run) -> dict[str, str]:
+    step = checkpoint.state["progress"]["step"]
+    weights = run.checkpoint_folder / f"step-{step:08d}" / "model.safetensors"
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"Forecast by {run.config.model_key}",
+        "source": f"fieldcast {version()} {run.config.model_key} {sha256(weights)}",
+        "history": f"{np.datetime64('now')}Z fieldcast forecast of run '{run.config.name}', step {step}",
+    }

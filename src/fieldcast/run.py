@@ -1,0 +1,144 @@
+"""A run: a folder with configuration, checkpoints, history, scores and report."""
+
+import csv
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fieldcast.checkpoint import Checkpoint, checkpoints, load_checkpoint, load_weights, newest_checkpoint
+from fieldcast.config import RunConfig, read_config
+from fieldcast.data import Normalizer, Samples, Source, make_samples
+from fieldcast.errors import CheckpointError, ConfigError, FieldcastError
+from fieldcast.files import write_atomic
+from fieldcast.models import Forecaster, build
+
+HISTORY = ("step", "train_loss", "validation_loss", "learning_rate", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that training wrote."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+        if not (self.folder / "config.json").is_file():
+            raise CheckpointError(f"{self.folder} is no run: it has no config.json")
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The settings, every default filled in."""
+        path = self.folder / "config.json"
+        try:
+            return read_config(json.loads(path.read_text()), str(path))
+        except ValueError as error:
+            if isinstance(error, FieldcastError):
+                raise
+            raise CheckpointError(f"{path} is not readable: {error}") from None
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self.folder / "checkpoints"
+
+    @cached_property
+    def best(self) -> Checkpoint:
+        """The checkpoint with the lowest validation loss."""
+        newest_path, newest, _ = newest_checkpoint(self.checkpoint_folder)
+        step = newest.state["progress"]["best_step"]
+        wanted = self.checkpoint_folder / f"step-{step:08d}"
+        return newest if wanted == newest_path or wanted not in checkpoints(self.checkpoint_folder) else (
+            load_checkpoint(wanted)
+        )
+
+    def model(self, device: torch.device | str = "cpu") -> Forecaster:
+        """The trained forecaster of the best checkpoint, ready to forecast."""
+        model = build_model(self.config, len(self.best.state["variables"]))
+        load_weights(model, self.best.model, str(self.folder))
+        return model.to(device).eval()
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """The normaliser that training fitted."""
+        return Normalizer.from_plain(self.best.state["normalizer"])
+
+    def samples(self) -> tuple[Source, dict[str, Samples]]:
+        """Open the source again and cut it into the same samples."""
+        source = self.config.source.open(self.config.seed)
+        return source, make_samples(source, self.config.windows, self.config.splits, self.normalizer)
+
+    def history(self) -> list[dict[str, float | None]]:
+        """Rows of history.csv."""
+        path = self.folder / "history.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says: state, step, exit_code, reason."""
+        path = self.folder / "status.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def build_model(config: RunConfig, num_channels: int) -> Forecaster:
+    """The untrained forecaster that a configuration names."""
+    settings = {name: value for name, value in config.model.model_dump().items()}
+    return build(config.model_key, num_channels=num_channels, **settings)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write plain types, whole or not at all."""
+    write_atomic(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def write_history(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write history.csv."""
+    lines = [",".join(HISTORY)]
+    lines += [",".join("" if row[name] is None else repr(row[name]) for name in HISTORY) for row in rows]
+    write_atomic(folder / "history.csv", "\n".join(lines) + "\n")
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run folder while one trains in it.
+
+    Raises:
+        ConfigError: where a living process holds it, or the folder can't be written.
+    """
+    path = folder / "lock.json"
+    own = {"pid": os.getpid(), "host": socket.gethostname()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and _alive(path, own):
+            raise ConfigError(f"{folder} is in use by another process ({path.read_text().strip()})")
+        write_atomic(path, json.dumps(own))
+    except OSError as error:
+        raise FieldcastError(f"{folder} can't be written: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _alive(path: Path, own: dict[str, Any]) -> bool:
+    try:
+        holder = json.loads(path.read_text())
+        if holder["host"] != own["host"]:
+            return True
+        os.kill(int(holder["pid"]), 0)
+    except (ValueError, KeyError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return holder["pid"] != own["pid"]
