@@ -1,1 +1,44 @@
-"""fieldcast: learn, forecast, verify and explain fields that move."""
+"""fieldcast: learn, forecast, verify and explain fields that move.
+
+The public names are imported when they are first used, so that ``import fieldcast`` is quick.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "build": "fieldcast.models",
+    "MODELS": "fieldcast.models",
+    "Forecaster": "fieldcast.models",
+    "SOURCES": "fieldcast.data",
+    "Batch": "fieldcast.data",
+    "CELLS": "fieldcast.cells",
+    "METRICS": "fieldcast.metrics",
+    "LOSSES": "fieldcast.losses",
+    "load_config": "fieldcast.config",
+    "read_config": "fieldcast.config",
+    "Run": "fieldcast.run",
+    "train": "fieldcast.training",
+    "resume": "fieldcast.training",
+    "evaluate": "fieldcast.evaluate",
+    "forecast": "fieldcast.forecast",
+    "save_forecast": "fieldcast.forecast",
+    "report": "fieldcast.report.run_report",
+    "demo": "fieldcast.demo",
+    "FieldcastError": "fieldcast.errors",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fieldcast' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    # `fieldcast.evaluate` is a module as well as a function: importing the module must not hide the function.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

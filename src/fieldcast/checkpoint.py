@@ -4,6 +4,7 @@
 ``MANIFEST.json`` with size and SHA-256 of each. Nothing in it is ever unpickled.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,11 +15,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fieldcast.errors import CheckpointError
-from fieldcast.files import raise_if_full, sha256, sync
+from fieldcast.errors import CheckpointError, FieldcastError
+from fieldcast.files import raise_if_full, raise_if_short, sha256, sync
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -38,28 +39,34 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
 
     Raises:
         OutOfResources: for a full disk; earlier checkpoints stay.
+        FieldcastError: where the folder has vanished or can't be written.
     """
     target = folder / f"step-{step:08d}"
     beside = folder / f".tmp-{target.name}-{os.getpid()}"
+    parts = {
+        "model.safetensors": save(_contiguous(checkpoint.model), {"format": "pt"}),
+        "optimizer.safetensors": save(_contiguous(checkpoint.optimizer), {"format": "pt"}),
+        "state.json": json.dumps({"format": FORMAT, **checkpoint.state}, indent=1).encode(),
+    }
+    entries = {name: {"size": len(part), "sha256": hashlib.sha256(part).hexdigest()} for name, part in parts.items()}
+    parts[MANIFEST] = json.dumps(entries, indent=1).encode()
     try:
-        beside.mkdir(parents=True)
-        save_file(_contiguous(checkpoint.model), beside / "model.safetensors", {"format": "pt"})
-        save_file(_contiguous(checkpoint.optimizer), beside / "optimizer.safetensors", {"format": "pt"})
-        (beside / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}, indent=1))
-        parts = sorted(beside.iterdir())
-        entries = {part.name: {"size": part.stat().st_size, "sha256": sha256(part)} for part in parts}
-        (beside / MANIFEST).write_text(json.dumps(entries, indent=1))
-        for part in (*parts, beside / MANIFEST, beside):
-            sync(part)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(beside, target)
+        # Not its parents: a run folder that has vanished is to be noticed.
+        folder.mkdir(exist_ok=True)
+        raise_if_short(folder, sum(len(part) for part in parts.values()))
+        beside.mkdir()
+        for name, part in parts.items():
+            (beside / name).write_bytes(part)
+            sync(beside / name)
+        sync(beside)
+        if target.exists():  # a damaged one that a resumed run has passed again
+            target.replace(folder / f".tmp-damaged-{target.name}-{os.getpid()}")
+        beside.replace(target)
         sync(folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise_if_full(error, target)
-        raise
+        raise_if_full(error, target)
+        raise FieldcastError(f"{target} can't be written: {error.strerror or error}") from error
     return target
 
 
@@ -76,13 +83,16 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     verify(path)
     try:
         state = json.loads((path / "state.json").read_text())
+        if state["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {state['format']}, this version reads {FORMAT}: install a newer fieldcast"
+            )
         model = load_file(path / "model.safetensors", device=str(device))
         optimizer = load_file(path / "optimizer.safetensors", device=str(device))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"{path} is not a fieldcast checkpoint: {error}") from None
-    found = state.get("format")
-    if found != FORMAT:
-        raise CheckpointError(f"{path} has format {found}, this version reads {FORMAT}: install a newer fieldcast")
     return Checkpoint(model, optimizer, state)
 
 
@@ -128,8 +138,19 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[str]]:
     raise CheckpointError("; ".join([f"no usable checkpoint in {folder}", *faults]))
 
 
-def remove_leftovers(folder: Path, keep: set[Path]) -> None:
-    """Delete half-written checkpoints and those that are neither newest nor best."""
+def remove_half_written(folder: Path) -> None:
+    """Delete what a killed process has left half-written in a run folder."""
+    for name in ("config", "environment", "history", "lock", "status"):
+        for path in folder.glob(f".{name}.*.tmp.*"):
+            path.unlink(missing_ok=True)
+    for path in (folder / "checkpoints").glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_old(folder: Path, step: int, best_step: int) -> None:
+    """Delete all checkpoints but that of ``step``, the one before, which is there if that is damaged, and the best."""
+    earlier = [path for path in checkpoints(folder) if path.name < f"step-{step:08d}"]
+    keep = {folder / f"step-{step:08d}", folder / f"step-{best_step:08d}", *earlier[:1]}
     for path in [*folder.glob(".tmp-*"), *folder.glob("step-*")]:
         if path not in keep:
             shutil.rmtree(path, ignore_errors=True)
@@ -158,8 +179,13 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Undo ``pack_optimizer``, in place."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = tensor
+        weight = weights[int(number)]
+        # In the order in memory that an optimiser gives them, channels last where the weight is.
+        state.setdefault(int(number), {})[name] = (
+            torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor) if tensor.shape == weight.shape else tensor
+        )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -94,7 +94,7 @@ def read_toml(path: Path | str, overrides: tuple[str, ...] = ()) -> dict[str, An
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
     try:
@@ -109,6 +109,18 @@ def read_toml(path: Path | str, overrides: tuple[str, ...] = ()) -> dict[str, An
 def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read and check a TOML file; see ``read_toml`` and ``read_config``."""
     return read_config(read_toml(path, overrides), str(path))
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], place: str = "") -> set[str]:
+    """Paths (``training.num_steps``) of what two sets of plain values don't have in common."""
+    found: set[str] = set()
+    for key in before.keys() | after.keys():
+        pair, path = (before.get(key), after.get(key)), f"{place}{key}"
+        if all(isinstance(value, dict) for value in pair):
+            found |= differences(pair[0] or {}, pair[1] or {}, f"{path}.")
+        elif pair[0] != pair[1]:
+            found.add(path)
+    return found
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside, synced, renamed."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fieldcast.errors import OutOfResources
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object] | str | bytes) -> Path:
@@ -26,7 +29,7 @@ def write_atomic(path: Path, write: Callable[[Path], object] | str | bytes) -> P
         else:
             beside.write_bytes(write.encode() if isinstance(write, str) else write)
         sync(beside)
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise_if_full(error, path)
@@ -45,9 +48,20 @@ def sync(path: Path) -> None:
 
 def raise_if_full(error: OSError, path: Path) -> None:
     """Say "disk full" where that is what the error means."""
-    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+    if error.errno in FULL:
         free = shutil.disk_usage(path.parent).free / 1e6
-        raise OutOfResources(f"disk full while writing {path}: {free:.0f} MB free. Make room and resume") from error
+        raise OutOfResources(
+            f"disk full while writing {path}: {error.strerror}, {free:.0f} MB free. Make room and go on"
+        ) from error
+
+
+def raise_if_short(folder: Path, size: int) -> None:
+    """Say "disk full" before ``size`` bytes are written where they do not fit."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OutOfResources(
+            f"disk full: {folder} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB free. Make room and go on"
+        )
 
 
 def sha256(path: Path) -> str:

@@ -145,7 +145,7 @@ def _label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: So
     for channel, variable in enumerate(state["variables"]):
         attributes = {**variable["attributes"], "units": variable["units"]}
         variables[variable["name"]] = (dimensions, physical[None, :, channel], attributes)
-    init_time, valid_time = (_decode(times, source.calendar) for times in (np.array([origin]), origin + lead_times))
+    init_time, valid_time = (decode_times(times, source.calendar) for times in (np.array([origin]), origin + lead_times))
     coordinates: dict[str, Any] = {
         "init_time": ("init_time", init_time, {"standard_name": "forecast_reference_time"}),
         "lead_time": ("lead_time", lead_times.astype("timedelta64[ns]"), {"standard_name": "forecast_period"}),
@@ -162,10 +162,11 @@ def _label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: So
     return result
 
 
-def _decode(times: np.ndarray, calendar: str) -> np.ndarray:
+def decode_times(times: np.ndarray, calendar: str) -> np.ndarray:
+    """Times (n,) int64 ns since 1970-01-01 as datetime64, or as cftime objects in a calendar that needs them."""
     if calendar == "standard":
         return times.astype("datetime64[ns]")
-    seconds = (times // NANOSECONDS).tolist()
+    seconds = (np.asarray(times) // NANOSECONDS).tolist()
     return np.array(cftime.num2date(seconds, "seconds since 1970-01-01", calendar=calendar), dtype=object)
 
 

@@ -1,5 +1,6 @@
 """What training says while it runs, on standard error: a bar on a terminal, else a line now and then."""
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -61,7 +62,7 @@ class TrainingDisplay:
         if self.writer:
             self.writer.add_scalar("validation_loss", row["validation_loss"], row["step"])
             self.writer.add_scalar("learning_rate", row["learning_rate"], row["step"])
-        mark = " (best)" if better else ""
+        mark = " (best)" if better else "" if math.isfinite(row["validation_loss"]) else " (not finite: never the best)"
         text = f"step {row['step']}: train {row['train_loss']:.5f}{self.validation}{mark}  {row['seconds']:.0f} s"
         if self.bar:
             self.bar.console.print(text)

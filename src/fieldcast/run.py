@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,10 @@ class Run:
         newest_path, newest, _ = newest_checkpoint(self.checkpoint_folder)
         step = newest.state["progress"]["best_step"]
         wanted = self.checkpoint_folder / f"step-{step:08d}"
-        return newest if wanted == newest_path or wanted not in checkpoints(self.checkpoint_folder) else (
-            load_checkpoint(wanted)
+        return (
+            newest
+            if wanted == newest_path or wanted not in checkpoints(self.checkpoint_folder)
+            else (load_checkpoint(wanted))
         )
 
     def model(self, device: torch.device | str = "cpu") -> Forecaster:
@@ -86,15 +89,14 @@ class Run:
         return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
 
     def status(self) -> dict[str, Any]:
-        """What status.json says: state, step, exit_code, reason."""
+        """What status.json says: state ("finished", "stopped", "failed"), exit_code, reason."""
         path = self.folder / "status.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def build_model(config: RunConfig, num_channels: int) -> Forecaster:
     """The untrained forecaster that a configuration names."""
-    settings = {name: value for name, value in config.model.model_dump().items()}
-    return build(config.model_key, num_channels=num_channels, **settings)
+    return build(config.model_key, num_channels=num_channels, **config.model.model_dump())
 
 
 def write_json(path: Path, content: object) -> None:
@@ -137,8 +139,21 @@ def _alive(path: Path, own: dict[str, Any]) -> bool:
         if holder["host"] != own["host"]:
             return True
         os.kill(int(holder["pid"]), 0)
-    except (ValueError, KeyError, ProcessLookupError):
+    except (ValueError, KeyError, TypeError, ProcessLookupError):
         return False
     except PermissionError:
         return True
     return holder["pid"] != own["pid"]
+
+
+def remove_run(folder: Path) -> None:
+    """Delete a run folder, and nothing that is not one.
+
+    Raises:
+        ConfigError: for a folder with something else in it.
+    """
+    if not folder.exists():
+        return
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} is no run (no config.json): it was not deleted")
+    shutil.rmtree(folder)

@@ -47,16 +47,30 @@ def read_settings(model: type[SettingsType], values: dict, where: str) -> Settin
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_complaint(model, fault, where) for fault in error.errors()]
+        # The members of a union complain one by one, about the same place.
+        places: dict[str, list[str]] = {}
+        for fault in error.errors():
+            start, reason = _complaint(model, fault, where)
+            places.setdefault(start, []).append(reason)
+        lines = [start + " or ".join(dict.fromkeys(reasons)) for start, reasons in places.items()]
         raise ConfigError("; ".join(lines)) from None
 
 
-def _complaint(model: type[Settings], fault: dict, where: str) -> str:
-    path = ".".join([where, *(str(part) for part in fault["loc"])]).strip(".")
+def _complaint(model: type[Settings], fault: dict, where: str) -> tuple[str, str]:
+    """Where a fault is, and what it is."""
+    names, fields = [where] if where else [], dict(model.model_fields)
+    for part in fault["loc"]:
+        if isinstance(part, str) and part not in fields and fault["type"] != "extra_forbidden":
+            continue  # the name of a member of a union
+        names.append(str(part))
+        if part in fields:
+            kind = fields[part].annotation
+            fields = dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else {}
+    path = ".".join(names)
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{path}': {nearest(fault['loc'][-1], model.model_fields)}"
+        return f"unknown key '{path}': ", nearest(fault["loc"][-1], fields)
     if fault["type"] == "missing":
-        return f"missing key '{path}'"
+        return f"missing key '{path}'", ""
     if fault["type"] == "value_error":
-        return f"'{path}': {fault['ctx']['error']}"
-    return f"'{path}' = {fault['input']!r}: {fault['msg']}"
+        return f"'{path}': ", str(fault["ctx"]["error"])
+    return f"'{path}' = {fault['input']!r}: ", fault["msg"][0].lower() + fault["msg"][1:]

@@ -18,7 +18,7 @@ SHARED = Path(os.environ.get("FIELDCAST_TEST_DATA", Path(__file__).parents[2] / 
 
 
 def write(path, stamps, *, shape=(48, 64), codec="mpeg4", pixels=None):
-    """A video with one flat grey per frame, 10 brighter each, dark again after 25, shown at the stamps (in tenths of a second)."""
+    """A video of flat greys, each 10 brighter, dark again after 25, shown at the stamps (in tenths of a second)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = shape

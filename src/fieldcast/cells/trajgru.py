@@ -80,18 +80,19 @@ class TrajGRUCell(nn.Module):
         features = self.state_flow(hidden)
         if flow_features is not None:
             features = features + flow_features
-        displacements = self.flow(functional.leaky_relu(features, LEAKY_SLOPE)).float()
+        displacements = self.flow(functional.leaky_relu(features, LEAKY_SLOPE))
         return displacements.unflatten(1, (self.num_links, 2))
 
     def update(self, projection: tuple[Tensor, Tensor] | None, state: TrajGRUState) -> TrajGRUState:
         """One step from a projected input, or None for a cell without input."""
         gates, flow_features = projection if projection is not None else (None, None)
         hidden = state.hidden
-        warped = warp(hidden, self.flows(flow_features, hidden))
+        # Warping reads map by map and the gates pixel by pixel: each gets the layout it is fast in.
+        warped = warp(hidden.contiguous(), self.flows(flow_features, hidden)).flatten(3).flatten(1, 2)
         # The 1x1 convolution as a matrix product reads the warped states as they lie, without a copy.
-        weight, bias = self.state_gates.weight[:, :, 0, 0], self.state_gates.bias
-        recurrent = torch.matmul(weight, warped.flatten(3).flatten(1, 2)).unflatten(2, hidden.shape[2:])
-        recurrent = recurrent + bias[:, None, None]
+        weight = self.state_gates.weight[:, :, 0, 0].expand(len(hidden), -1, -1)
+        recurrent = torch.bmm(weight, warped).unflatten(2, hidden.shape[2:]) + self.state_gates.bias[:, None, None]
+        recurrent = recurrent.contiguous(memory_format=torch.channels_last)
         return TrajGRUState(gated_update(gates, recurrent, hidden, self.memory))
 
     def forward(self, frame: Tensor | None, state: TrajGRUState) -> TrajGRUState:

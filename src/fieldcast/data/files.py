@@ -49,8 +49,9 @@ def open_raw(path: Path) -> xr.Dataset:
         options |= {"chunks": None, "consolidated": False}
     try:
         if options["engine"] == "h5netcdf":
-            # On a damaged file h5netcdf leaves a half-made object, whose end prints a traceback.
-            h5py.File(path, "r").close()
+            # Where h5netcdf fails at either of these, it leaves a half-made object whose end prints a traceback.
+            with h5py.File(path, "r") as file:
+                file.attrs.get("_nc3_strict")
         return xr.open_dataset(path, **options)
     # Backends have no common base for what a damaged file makes them raise.
     except Exception as error:

@@ -5,7 +5,7 @@ Shapes: N frames of the archive, n frames read, C variables, H rows, W columns.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,7 +199,7 @@ class _Part:
     def raw(self, name: str, positions: np.ndarray | None, window: tuple[slice, slice]) -> np.ndarray:
         """Stored values (n, H, W) at the positions, or of all frames."""
         variable = self.dataset.variables[name]
-        index = dict.fromkeys(variable.dims, 0)
+        index: dict[Hashable, int | slice | np.ndarray] = dict.fromkeys(variable.dims, 0)
         index |= {self.axes.rows: window[0], self.axes.columns: window[1]}
         order = [self.axes.rows, self.axes.columns]
         if self.axes.time is not None:
@@ -317,12 +317,14 @@ def _check_alike(parts: list[_Part]) -> None:
             raise DataError(f"{part.where} has {part.shape} rows and columns, {first.where} has {first.shape}")
         other = part.grid()
         for name, ours, theirs in (("rows", grid.rows, other.rows), ("columns", grid.columns, other.columns)):
-            if (ours is None) != (theirs is None) or (ours is not None and not _same_axis(ours, theirs)):
+            if not _same_axis(ours, theirs):
                 raise DataError(f"{part.where}: the coordinates of its {name} differ from those of {first.where}")
 
 
-def _same_axis(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Equal to a ten-thousandth of a cell."""
+def _same_axis(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
+    """Equal to a ten-thousandth of a cell, or both absent."""
+    if ours is None or theirs is None:
+        return ours is theirs
     cell = np.abs(np.median(np.diff(ours))) if len(ours) > 1 else 1.0
     return bool(np.allclose(ours, theirs, rtol=0, atol=1e-4 * cell, equal_nan=True))
 

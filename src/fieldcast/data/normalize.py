@@ -122,25 +122,34 @@ def fit_normalizer(
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     if any(name != "identity" for name in names):
         for piece in frames:
-            for k, transform in enumerate(blank):
-                seen = transform._transform(torch.from_numpy(piece[:, k])).numpy()
-                low[k], high[k] = np.fmin(low[k], np.nanmin(seen)), np.fmax(high[k], np.nanmax(seen))
+            for k in range(len(names)):
+                # Unlike nanmin, fmin says nothing where all is missing.
+                low[k] = np.fmin.reduce(piece[:, k], axis=None, initial=low[k])
+                high[k] = np.fmax.reduce(piece[:, k], axis=None, initial=high[k])
     return Normalizer(tuple(_fitted(*row) for row in zip(blank, variables, low, high, strict=True)))
 
 
 def _fitted(transform: Transform, variable: Variable, low: float, high: float) -> Transform:
+    """The transform with its ends, from the physical extremes; every transform grows with its argument."""
     if transform.name == "identity":
         return transform
-    if transform.name in ("log-rate", "dbz"):
-        if not low >= 0 and transform.name == "log-rate":
-            raise DataError(f"variable '{variable.name}' has values below zero, which log-rate can't take")
-        if transform.name == "dbz" and variable.units not in ("mm/h", "mm h-1"):
-            raise DataError(
-                f"the transform dbz takes a rain rate in mm/h, '{variable.name}' is in '{variable.units}': "
-                'set units = "mm/h" in [source], or use scale'
-            )
-        low = 0.0 if transform.name == "log-rate" else transform.floor
-    if not np.isfinite([low, high]).all() or high <= low:
-        what = "missing everywhere" if not np.isfinite(high) else f"constant ({high:g} after {transform.name})"
-        raise DataError(f"variable '{variable.name}' is {what} in the training split: it can't be normalised")
-    return Transform(transform.name, float(low), float(high), transform.reflectivity)
+    where = f"variable '{variable.name}'"
+    if high < low:
+        raise DataError(f"{where} is missing everywhere in the training split: it can't be normalised")
+    if transform.name in ("log-rate", "dbz") and low < 0:
+        raise DataError(f"{where} has values below zero ({low:g}), which {transform.name} can't take: use scale")
+    if transform.name == "dbz" and variable.units not in ("mm/h", "mm h-1"):
+        raise DataError(
+            f"the transform dbz takes a rain rate in mm/h, '{variable.name}' is in '{variable.units}': "
+            'set units = "mm/h" in [source], or use scale'
+        )
+    ends = transform._transform(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    ends[0] = {"log-rate": 0.0, "dbz": transform.floor}.get(transform.name, ends[0])
+    if not np.isfinite(ends).all() or ends[1] <= ends[0]:
+        raise DataError(
+            f"{where} is constant ({high:g} {variable.units}) in the training split: it can't be normalised"
+            if low == high
+            else f"{where} reaches from {low:g} to {high:g} {variable.units} in the training split, which "
+            f"{transform.name} can't tell apart: it can't be normalised"
+        )
+    return Transform(transform.name, float(ends[0]), float(ends[1]), transform.reflectivity)

@@ -65,7 +65,7 @@ class Video:
         self._sequences = []
         for path in find_files(config.paths):
             index = _scan(path)
-            self.shape = config.size or index.shape
+            self.shape = (config.size[0], config.size[1]) if config.size else index.shape
             num_bytes = len(index.stamps) * len(names) * self.shape[0] * self.shape[1]
             keep = num_bytes <= room
             room -= num_bytes if keep else 0

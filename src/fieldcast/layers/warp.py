@@ -22,6 +22,9 @@ def warp(frames: Tensor, flows: Tensor) -> Tensor:
         (B, C, L, H, W).
     """
     batch, num_links, _, height, width = flows.shape
+    # Places need more digits than values: bfloat16 would move a pixel of a map 64 wide by up to an eighth.
+    flows = flows.to(torch.promote_types(flows.dtype, torch.float32))
+    dtype = torch.promote_types(frames.dtype, flows.dtype)
     columns = torch.arange(width, dtype=flows.dtype, device=flows.device)
     rows = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
     # grid_sample reads -1 as the first pixel and 1 as the last; a map one pixel wide has only that place.
@@ -29,5 +32,5 @@ def warp(frames: Tensor, flows: Tensor) -> Tensor:
     y = (rows - flows[:, :, 1]) * (2 / max(height - 1, 1)) - 1
     # The links stand under one another in the grid, so that the frames are not copied once per link.
     grid = torch.stack([x, y], dim=-1).reshape(batch, num_links * height, width, 2)
-    sampled = functional.grid_sample(frames, grid.to(frames.dtype), mode="bilinear", align_corners=True)
-    return sampled.reshape(batch, frames.shape[1], num_links, height, width)
+    sampled = functional.grid_sample(frames.to(dtype), grid.to(dtype), mode="bilinear", align_corners=True)
+    return sampled.to(frames.dtype).reshape(batch, frames.shape[1], num_links, height, width)

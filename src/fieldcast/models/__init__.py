@@ -1,5 +1,7 @@
 """Forecasters, one file a family, and the table that names them."""
 
+import torch
+
 from fieldcast.baselines import Persistence
 from fieldcast.errors import ConfigError
 from fieldcast.models.base import Forecaster, ModelRow, ModelSettings, count_parameters
@@ -67,4 +69,10 @@ def build(key: str, preset: str | None = None, num_channels: int = 1, **settings
     return model
 
 
-__all__ = ["MODELS", "Forecaster", "ModelRow", "ModelSettings", "build", "count_parameters", "model_settings"]
+def num_parameters(key: str, preset: str | None = None, num_channels: int = 1) -> int:
+    """How many weights a model has, counted without making them."""
+    with torch.device("meta"):
+        return count_parameters(build(key, preset, num_channels))
+
+
+__all__ = ["MODELS", "Forecaster", "ModelRow", "ModelSettings", "build", "count_parameters", "model_settings", "num_parameters"]

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ from string import Template
 import numpy as np
 import xarray as xr
 
+from fieldcast.files import write_atomic
 from fieldcast.report.contents import ReportContents, number_label, quantity_label, time_label, units_label
 from fieldcast.report.figures import DARK, forecast_figure, png, score_figure, training_figure
 from fieldcast.report.player import data_address, player_html, thinning
@@ -29,18 +29,9 @@ def write_report(contents: ReportContents, folder: Path) -> Path:
     page = _page(contents, figures, scales)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, content in figures.items():
-        _write(folder / "figures" / f"{name}.png", content)
-    _write(folder / "report.html", page.encode("utf-8"))
+        write_atomic(folder / "figures" / f"{name}.png", content)
+    write_atomic(folder / "report.html", page.encode("utf-8"))
     return folder / "report.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _colour_scales(cases: list[xr.DataArray]) -> list[ColourScale]:

@@ -1,0 +1,45 @@
+# `make demo` and `make test` set everything up by themselves; a second run installs nothing.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check clean
+
+help:
+	@echo "make demo    train on real radar rain, forecast, verify, write runs/demo/report.html"
+	@echo "make test    run the tests"
+	@echo "make check   lint, format, types"
+
+demo: $(VENV)/core.installed
+	$(VENV)/bin/fieldcast demo --overwrite
+
+test: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2
+
+test-slow: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 -m "slow or not slow"
+
+check: $(VENV)/dev.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "fieldcast needs Python 3.11 or newer; name one: make demo PYTHON=python3.12" >&2; exit 2; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing fieldcast into $(VENV) (torch is large: a minute or more)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/dev.installed: $(VENV)/core.installed
+	@echo "installing the test tools into $(VENV)"
+	@$(PIP) --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs
