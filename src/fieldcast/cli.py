@@ -143,7 +143,7 @@ def models(as_json: Json = False) -> None:
             "paper": row.paper,
         }
         for key, row in MODELS.items()
-        for preset in (row.presets or {None: {}})
+        for preset in row.presets or dict.fromkeys([None])
     ]
     _print_table(rows, as_json)
 
@@ -178,22 +178,25 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _print_scores(run: Any, convention: str, as_json: bool) -> None:
-    from fieldcast.evaluate import load_scores, score_rows, scores_document
+    import numpy as np
+
+    from fieldcast.evaluate import load_scores, plain_numbers, score_rows, scores_document
 
     scores = load_scores(run)
     assert scores is not None
     if as_json:
-        document = scores_document(scores)
-        print(json.dumps({**document, "convention": convention, "overall": score_rows(scores, convention)}, indent=1))
+        document = {**scores_document(scores), "convention": convention, "overall": score_rows(scores, convention)}
+        print(json.dumps(plain_numbers(document), indent=1, allow_nan=False))
         return
     print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
           f"data range {scores.attrs['data_range']}; unit: {scores.attrs['unit_space']}")  # fmt: skip
     _print_table(score_rows(scores, convention), False)
     space = str(scores.space.values[0]) if convention == "fieldcast" else "unit"
-    minutes = scores.lead_time.values.astype("timedelta64[s]").astype(int) / 60
-    print(f"\n{scores.mse.attrs['long_name']} by lead time ({space}, {scores.mse.attrs['units_physical']})")
+    minutes = scores.lead_time.values / np.timedelta64(1, "m")
+    print(f"\n{scores.mse.attrs['long_name']} by lead time ({space}, {scores.mse.attrs[f'units_{space}']})")
     rows = [
-        {"minutes": f"{lead:g}"} | {str(m): f"{float(scores.mse.sel(space=space, model=m)[k]):.5g}" for m in scores.model.values}
+        {"minutes": f"{lead:g}"}
+        | {str(m): f"{float(scores.mse.sel(space=space, model=m)[k]):.5g}" for m in scores.model.values}
         for k, lead in enumerate(minutes)
     ]
     _print_table(rows, False)
@@ -222,6 +225,8 @@ def _plain_errors(debug: bool) -> Iterator[None]:
     """Turn faults into one line on standard error and an exit code."""
     try:
         yield
+        # Here, because at exit nobody could catch that the reader of a pipe is gone.
+        sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has had enough; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -231,7 +236,10 @@ def _plain_errors(debug: bool) -> Iterator[None]:
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except typer.Abort:
+        raise SystemExit(130) from None
     except Exception as error:
+        _raise_if_usage(error)
         if debug:
             raise
         translated = _out_of_memory(error)
@@ -240,11 +248,24 @@ def _plain_errors(debug: bool) -> Iterator[None]:
         raise SystemExit(translated.exit_code if translated else 1) from None
 
 
+def _raise_if_usage(error: Exception) -> None:
+    """Word what click (or the copy of it inside newer typers) has to say about options as every other error."""
+    if not hasattr(error, "format_message"):
+        return
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help(), file=sys.stderr)
+    else:
+        help_command = f"`{context.command_path if context else 'fieldcast'} --help` tells more"
+        print(f"error: {' '.join(error.format_message().split()).rstrip('.')}: {help_command}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
 def _out_of_memory(error: Exception) -> OutOfResources | None:
     text = str(error)
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
-        return OutOfResources(f"out of memory ({text.splitlines()[0][:120]}): take a smaller batch_size or windows.crop, "
-                              "or more accumulate")  # fmt: skip
+        what = text.splitlines()[0][:120] if text else "MemoryError"
+        return OutOfResources(f"out of memory ({what}): take a smaller batch_size or windows.crop, or more accumulate")
     return None
 
 
@@ -253,21 +274,32 @@ def main() -> None:
     arguments = _lead_times_apart(sys.argv[1:])
     debug = "--debug" in arguments
     with _plain_errors(debug):
-        app([argument for argument in arguments if argument != "--debug"], prog_name="fieldcast")
+        words = [argument for argument in arguments if argument != "--debug"]
+        if code := app(words, prog_name="fieldcast", standalone_mode=False):
+            raise SystemExit(code)
 
 
 def _lead_times_apart(arguments: list[str]) -> list[str]:
     """Let ``--minutes 5 10 30`` stand for ``--minutes 5 --minutes 10 --minutes 30``, which is all that click takes."""
-    result, open_option = [], False
+    result: list[str] = []
+    open_option = False
     for argument in arguments:
-        if open_option and result[-1] != "--minutes" and argument.replace(".", "", 1).isdigit():
+        if open_option and result[-1] != "--minutes" and _is_number(argument):
             result.append("--minutes")
         elif argument == "--minutes":
             open_option = True
-        elif not argument.replace(".", "", 1).isdigit():
+        elif not _is_number(argument):
             open_option = False
         result.append(argument)
     return result
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 Shapes: B batch, S lead times, C channels, H rows, W columns; K sums of a metric.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,9 +66,9 @@ def evaluate(
     size = batch_size or run.config.training.batch_size
     lead_times: Tensor | None = None
     for batch, truth in batches(samples, numbers, size):
-        if lead_times is not None and (batch.target_times - lead_times).abs().amax() > 1e-3:
-            raise DataError("samples with different target times can't share a table by lead time")
         lead_times = batch.target_times[:1] if lead_times is None else lead_times
+        if (batch.target_times - lead_times).abs().amax() > 1e-3:
+            raise DataError("samples with different target times can't share a table by lead time")
         for name, model in models.items():
             frames = predict(model, batch, torch_device, run.config.training.precision)
             _add_sums(sums, name, spaces, samples.normalizer, frames, batch, truth)
@@ -154,8 +156,7 @@ def _table(
             "long_name": metric.long_name,
             "convention": metric.convention,
             "orientation": metric.orientation,
-            "units_physical": metric.units.format(units=spaces[0].units),
-            "units_unit": metric.units.format(units="1"),
+            **{f"units_{space.name}": metric.units.format(units=space.units) for space in spaces},
         }
         by_lead = torch.stack([torch.stack(row) for row in rows]).numpy()
         overall = torch.stack([torch.stack(row) for row in pooled]).numpy()
@@ -167,7 +168,7 @@ def _table(
 def save_scores(run: Run, scores: xr.Dataset) -> None:
     """Write scores.nc, and scores.json for those who read no NetCDF."""
     write_atomic(run.folder / "scores.nc", lambda path: scores.to_netcdf(path, engine="h5netcdf"))
-    write_json(run.folder / "scores.json", scores_document(scores))
+    write_json(run.folder / "scores.json", plain_numbers(scores_document(scores)))
 
 
 def load_scores(run: Run) -> xr.Dataset | None:
@@ -201,6 +202,15 @@ def scores_document(scores: xr.Dataset) -> dict:
     }
 
 
+def plain_numbers(document: Any) -> Any:
+    """A document of plain types with None for what is not finite: JSON has no NaN and no infinity."""
+    if isinstance(document, dict):
+        return {key: plain_numbers(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [plain_numbers(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
+
+
 def score_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
     """Overall scores as rows for a table, in the words and scale of a convention.
 
@@ -211,7 +221,7 @@ def score_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
     rows = []
     for space in spaces:
         for name in names:
-            row = {"space": str(space)}
+            row: dict[str, str | float] = {"space": str(space)}
             for model in scores.model.values:
                 value = float(scores[f"{name}_overall"].sel(space=space, model=model))
                 restated, row["metric"] = restate(name, value, convention, int(scores.attrs["frame_pixels"]))

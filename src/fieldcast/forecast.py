@@ -4,6 +4,7 @@ Shapes: T input frames, S lead times, C variables, H rows, W columns.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,7 @@ from fieldcast.run import Run
 GRID_TOLERANCE = 1e-4  # of a cell
 
 
-def forecast(
-    run: Run, inputs: xr.Dataset | str | Path, minutes: Sequence[float], device: str = "auto"
-) -> xr.Dataset:
+def forecast(run: Run, inputs: xr.Dataset | str | Path, minutes: Sequence[float], device: str = "auto") -> xr.Dataset:
     """Forecast from the last frames of a data set.
 
     Args:
@@ -65,6 +64,8 @@ def save_forecast(result: xr.Dataset, path: Path) -> Path:
         str(name): {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.float32(np.nan)}
         for name in result.data_vars
     }
+    # A coordinate has no missing values; xarray would give floats a fill value, which CF forbids.
+    encoding |= {str(name): {"_FillValue": None} for name in result.coords if result[name].dtype.kind == "f"}
     return write_atomic(path, lambda beside: result.to_netcdf(beside, engine="h5netcdf", encoding=encoding))
 
 
@@ -85,7 +86,9 @@ def _open(run: Run, inputs: xr.Dataset | str | Path) -> Source:
             "that was trained on the source 'netcdf'"
         )
     units = tuple(variable["units"] for variable in state["variables"])
-    settings = trained.model_copy(update={"units": units, "paths": str(inputs) if isinstance(inputs, str | Path) else ""})
+    settings = trained.model_copy(
+        update={"units": units, "paths": str(inputs) if isinstance(inputs, str | Path) else ""}
+    )
     return NetCDF(settings) if isinstance(inputs, str | Path) else open_frames(inputs, settings)
 
 
@@ -94,8 +97,13 @@ def _check_fit(source: Source, state: dict[str, Any]) -> None:
     for name, step, trained in zip(state["grid"]["names"], own, wanted, strict=True):
         if trained is not None and (step is None or abs(step - trained) > GRID_TOLERANCE * abs(trained)):
             came = "no coordinate" if step is None else f"a spacing of {step:g}"
-            raise DataError(f"the input has {came} along {name}, the model was trained on {trained:g}: regrid the input")
-    if len(source.sequences("all", None)[0].times) > 1 and abs(source.cadence - state["cadence"]) > state["cadence"] // 200:
+            raise DataError(
+                f"the input has {came} along {name}, the model was trained on {trained:g}: regrid the input"
+            )
+    if (
+        len(source.sequences("all", None)[0].times) > 1
+        and abs(source.cadence - state["cadence"]) > state["cadence"] // 200
+    ):
         raise DataError(
             f"the input has a frame every {source.cadence / 60e9:g} min, the model was trained on one every "
             f"{state['cadence'] / 60e9:g} min"
@@ -133,8 +141,7 @@ def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> Batch:
     empty = torch.full_like(frames[:, :1], float("nan")).expand(-1, len(lead_times), -1, -1, -1)
     normalizer = Normalizer.from_plain(run.best.state["normalizer"])
     batch = make_batch(normalizer, torch.cat([frames, empty], dim=1), relative, windows.num_inputs)
-    return Batch(*(getattr(batch, name) for name in ("inputs", "input_times", "targets", "target_times", "valid")),
-                 origin=torch.tensor([origin]))  # fmt: skip
+    return replace(batch, origin=torch.tensor([origin]))
 
 
 def _label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: Source, run: Run) -> xr.Dataset:
@@ -145,7 +152,9 @@ def _label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: So
     for channel, variable in enumerate(state["variables"]):
         attributes = {**variable["attributes"], "units": variable["units"]}
         variables[variable["name"]] = (dimensions, physical[None, :, channel], attributes)
-    init_time, valid_time = (decode_times(times, source.calendar) for times in (np.array([origin]), origin + lead_times))
+    init_time, valid_time = (
+        decode_times(times, source.calendar) for times in (np.array([origin]), origin + lead_times)
+    )
     coordinates: dict[str, Any] = {
         "init_time": ("init_time", init_time, {"standard_name": "forecast_reference_time"}),
         "lead_time": ("lead_time", lead_times.astype("timedelta64[ns]"), {"standard_name": "forecast_period"}),

@@ -1,7 +1,7 @@
 """The strict base of every config model, and how its complaints are worded."""
 
 import difflib
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -56,7 +56,7 @@ def read_settings(model: type[SettingsType], values: dict, where: str) -> Settin
         raise ConfigError("; ".join(lines)) from None
 
 
-def _complaint(model: type[Settings], fault: dict, where: str) -> tuple[str, str]:
+def _complaint(model: type[Settings], fault: Any, where: str) -> tuple[str, str]:
     """Where a fault is, and what it is."""
     names, fields = [where] if where else [], dict(model.model_fields)
     for part in fault["loc"]:

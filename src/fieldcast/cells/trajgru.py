@@ -62,8 +62,8 @@ class TrajGRUCell(nn.Module):
         self.state_flow = same_convolution(hidden_width, flow_width, flow_kernel)
         self.flow = same_convolution(flow_width, 2 * num_links, flow_kernel)
         if zero_flow:
-            nn.init.zeros_(self.flow.weight)
-            nn.init.zeros_(self.flow.bias)
+            for weights in self.flow.parameters():
+                nn.init.zeros_(weights)
         self.state_gates = nn.Conv2d(num_links * hidden_width, 3 * hidden_width, 1)
 
     def start(self, like: Tensor) -> TrajGRUState:
@@ -90,8 +90,9 @@ class TrajGRUCell(nn.Module):
         # Warping reads map by map and the gates pixel by pixel: each gets the layout it is fast in.
         warped = warp(hidden.contiguous(), self.flows(flow_features, hidden)).flatten(3).flatten(1, 2)
         # The 1x1 convolution as a matrix product reads the warped states as they lie, without a copy.
-        weight = self.state_gates.weight[:, :, 0, 0].expand(len(hidden), -1, -1)
-        recurrent = torch.bmm(weight, warped).unflatten(2, hidden.shape[2:]) + self.state_gates.bias[:, None, None]
+        weight, bias = self.state_gates.weight[:, :, 0, 0].expand(len(hidden), -1, -1), self.state_gates.bias
+        assert bias is not None
+        recurrent = torch.bmm(weight, warped).unflatten(2, hidden.shape[2:]) + bias[:, None, None]
         recurrent = recurrent.contiguous(memory_format=torch.channels_last)
         return TrajGRUState(gated_update(gates, recurrent, hidden, self.memory))
 

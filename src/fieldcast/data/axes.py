@@ -1,6 +1,6 @@
 """Which dimension of a data set is time, which rows, which columns: found by name, never silently by position."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import xarray as xr
@@ -57,7 +57,7 @@ def find_axes(dataset: xr.Dataset, name: str, wanted: AxisNames, where: str) -> 
     Raises:
         DataError: that shows the dimensions wanted and found, where they can't be told or others are left over.
     """
-    sizes = dict(zip(dataset[name].dims, dataset[name].shape, strict=True))
+    sizes = {str(dim): size for dim, size in dataset[name].sizes.items()}
     found = ", ".join(f"{dim}={size}" for dim, size in sizes.items())
     problem = f"{where}: variable '{name}' has dimensions ({found})"
     time, time_variable = _find_time(dataset, list(sizes), wanted.time, problem)
@@ -82,7 +82,7 @@ def find_axes(dataset: xr.Dataset, name: str, wanted: AxisNames, where: str) -> 
     return Axes(time, time_variable, rows, columns)
 
 
-def _named(dataset: xr.Dataset, dims: Sequence[Hashable], kind: str, wanted: str | None, problem: str) -> str | None:
+def _named(dataset: xr.Dataset, dims: Sequence[str], kind: str, wanted: str | None, problem: str) -> str | None:
     if wanted is not None:
         if wanted not in dims:
             raise DataError(f"{problem}; wanted '{wanted}' for the {kind}")
@@ -93,9 +93,9 @@ def _named(dataset: xr.Dataset, dims: Sequence[Hashable], kind: str, wanted: str
     return fitting[0] if fitting else None
 
 
-def _find_time(dataset: xr.Dataset, dims: list[Hashable], wanted: str | None, problem: str) -> tuple[str | None, str]:
+def _find_time(dataset: xr.Dataset, dims: list[str], wanted: str | None, problem: str) -> tuple[str | None, str]:
     """Dimension of time, if there is one, and the variable that holds the times."""
-    names = [name for name in dataset.variables if _is_time(dataset, name)]
+    names = [str(name) for name in dataset.variables if _is_time(dataset, str(name))]
     if wanted is not None:
         names = [wanted] if wanted in dataset.variables else [n for n in names if dataset[n].dims == (wanted,)]
     along = [name for name in names if dataset[name].ndim == 1 and dataset[name].dims[0] in dims]
@@ -103,7 +103,7 @@ def _find_time(dataset: xr.Dataset, dims: list[Hashable], wanted: str | None, pr
     if len(own) > 1:
         own = [name for name in own if dataset[name].attrs.get("standard_name") == "time"] or own
     if len(own) == 1:
-        return dataset[own[0]].dims[0], own[0]
+        return str(dataset[own[0]].dims[0]), own[0]
     scalars = [name for name in names if dataset[name].size == 1]
     if not own and len(scalars) == 1:
         return None, scalars[0]
@@ -112,14 +112,14 @@ def _find_time(dataset: xr.Dataset, dims: list[Hashable], wanted: str | None, pr
     raise DataError(f"{problem}; {why}: say which in 'time'")
 
 
-def _hint(dims: list[Hashable], wanted: str | None) -> str:
+def _hint(dims: list[str], wanted: str | None) -> str:
     if wanted is not None:
         return f" by the name '{wanted}'"
     named = [dim for dim in dims if _NAMES.get(str(dim).lower()) == "time"]
     return f" (dimension '{named[0]}' has no coordinate variable)" if named else ""
 
 
-def _is_time(dataset: xr.Dataset, name: Hashable) -> bool:
+def _is_time(dataset: xr.Dataset, name: str) -> bool:
     variable = dataset[name].variable
     standard_name = variable.attrs.get("standard_name")
     if variable.ndim > 1 or standard_name not in (None, "time"):
@@ -129,12 +129,12 @@ def _is_time(dataset: xr.Dataset, name: Hashable) -> bool:
     return variable.dtype.kind == "M" or " since " in str(variable.attrs.get("units", ""))
 
 
-def _kind(dataset: xr.Dataset, dim: Hashable) -> str | None:
+def _kind(dataset: xr.Dataset, dim: str) -> str | None:
     """What a dimension is: rows, columns, time, other, or None where nothing tells."""
     attributes = dataset[dim].attrs if dim in dataset.variables else {}
     told = (
         _AXES.get(str(attributes.get("axis", "")).upper()),
-        _STANDARD_NAMES.get(attributes.get("standard_name")),
+        _STANDARD_NAMES.get(str(attributes.get("standard_name", ""))),
         _UNITS.get(str(attributes.get("units", "")).lower()),
         _NAMES.get(str(dim).lower()),
     )

@@ -4,6 +4,7 @@ import glob
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import xarray as xr
@@ -44,7 +45,7 @@ def open_raw(path: Path) -> xr.Dataset:
         MissingExtra: for NetCDF-3 without scipy.
     """
     # xr.open_dataset without an engine imports every installed backend.
-    options = {"engine": _engine(path), "decode_cf": False, "cache": False}
+    options: dict[str, Any] = {"engine": _engine(path), "decode_cf": False, "cache": False}
     if options["engine"] == "zarr":
         options |= {"chunks": None, "consolidated": False}
     try:

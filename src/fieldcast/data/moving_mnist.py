@@ -125,8 +125,8 @@ class MovingMNIST:
         DataError: where there are no digits or too few, or where ``test_digits`` has images of ``digits``.
     """
 
-    kind = "generator"
-    value_range = (0.0, 255.0)
+    kind: Literal["archive", "generator"] = "generator"
+    value_range: tuple[float, float] | None = (0.0, 255.0)
     variables = (Variable("intensity", "1"),)
     grid = Grid()
     cadence = NANOSECONDS

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -78,8 +79,8 @@ class NetCDF:
         DataError: where files, dimensions, times, types or units do not fit; the text names which.
     """
 
-    kind = "archive"
-    value_range = None
+    kind: Literal["archive", "generator"] = "archive"
+    value_range: tuple[float, float] | None = None
 
     def __init__(self, config: NetCDFConfig, opened: Sequence[tuple[str, xr.Dataset]] | None = None) -> None:
         if opened is None:

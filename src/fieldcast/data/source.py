@@ -34,10 +34,11 @@ class Grid:
 
     def spacing(self) -> tuple[float | None, float | None]:
         """Step of the row and column coordinate (signed, the median step), None where there is none."""
-        return tuple(
-            float(np.median(np.diff(axis))) if axis is not None and len(axis) > 1 else None
-            for axis in (self.rows, self.columns)
-        )
+        return _step(self.rows), _step(self.columns)
+
+
+def _step(axis: np.ndarray | None) -> float | None:
+    return float(np.median(np.diff(axis))) if axis is not None and len(axis) > 1 else None
 
 
 class FrameSequence(Protocol):

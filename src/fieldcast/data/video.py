@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -53,8 +54,8 @@ class Video:
         MissingExtra: without PyAV.
     """
 
-    kind = "archive"
-    value_range = (0.0, 255.0)
+    kind: Literal["archive", "generator"] = "archive"
+    value_range: tuple[float, float] | None = (0.0, 255.0)
     calendar = "standard"
 
     def __init__(self, config: VideoConfig) -> None:

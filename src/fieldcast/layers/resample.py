@@ -3,6 +3,8 @@
 Shapes: N frames of any number, C channels, H rows, W columns.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,7 +66,7 @@ def with_coordinates(frames: Tensor) -> Tensor:
     HKO-7's input (Shi et al. 2017, released code).
     """
     number, _, height, width = frames.shape
-    options = {"dtype": frames.dtype, "device": frames.device}
+    options: dict[str, Any] = {"dtype": frames.dtype, "device": frames.device}
     rows = torch.linspace(-1, 1, height, **options).view(1, 1, height, 1).expand(number, 1, height, width)
     columns = torch.linspace(-1, 1, width, **options).view(1, 1, 1, width).expand(number, 1, height, width)
     ones = torch.ones(number, 1, height, width, **options)

@@ -161,7 +161,7 @@ def _bands(tiles: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     weights = tiles.new_tensor(window.weights)
     # Rounded weights must still add to 1, or E[x^2] - E[x]^2 of a flat frame is off by their excess.
     weights[len(weights) // 2] -= weights.double().sum() - 1
-    return tuple(_band(weights, size) for size in tiles.shape[-2:])
+    return _band(weights, tiles.shape[-2]), _band(weights, tiles.shape[-1])
 
 
 def _band(weights: Tensor, size: int) -> Tensor:

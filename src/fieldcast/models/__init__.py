@@ -75,4 +75,13 @@ def num_parameters(key: str, preset: str | None = None, num_channels: int = 1) -
         return count_parameters(build(key, preset, num_channels))
 
 
-__all__ = ["MODELS", "Forecaster", "ModelRow", "ModelSettings", "build", "count_parameters", "model_settings", "num_parameters"]
+__all__ = [
+    "MODELS",
+    "Forecaster",
+    "ModelRow",
+    "ModelSettings",
+    "build",
+    "count_parameters",
+    "model_settings",
+    "num_parameters",
+]

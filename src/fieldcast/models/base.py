@@ -87,6 +87,11 @@ def take_steps(frames: Tensor, steps: Tensor) -> Tensor:
     return frames[steps - 1, samples]
 
 
+def widen(frames: Tensor) -> Tensor:
+    """Forecasts leave a model in float32 at least, whatever it computes in."""
+    return frames.to(torch.promote_types(frames.dtype, torch.float32))
+
+
 class ModelSettings(Settings):
     """Settings that every model has."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fieldcast.cells import ConvLSTMCell, ConvLSTMState
 from fieldcast.data.batch import Batch
 from fieldcast.layers.resample import from_patches, pad_to_multiple, to_patches
-from fieldcast.models.base import Forecaster, ModelSettings, take_steps
+from fieldcast.models.base import Forecaster, ModelSettings, take_steps, widen
 from fieldcast.models.encoder_forecaster import unroll
 from fieldcast.settings import TupleOf
 
@@ -69,7 +69,7 @@ class ConvLSTM(Forecaster):
         hidden: list[Tensor] = []
         for cell, state in zip(self.forecaster, states, strict=True):
             hidden.append(unroll(cell, hidden[-1] if hidden else None, state, num_steps)[0])
-        frames = torch.sigmoid(self.output(torch.cat(hidden, dim=1)).float())
+        frames = torch.sigmoid(widen(self.output(torch.cat(hidden, dim=1))))
         frames = from_patches(frames, self.settings.patch).unflatten(0, (num_steps, batch))
         return take_steps(frames[..., :height, :width], steps)
 
@@ -135,7 +135,7 @@ class ConvLSTMStack(Forecaster):
                 frame = torch.where(teacher[:, step, None, None, None], truths[step], frame)
             prediction, states = self._step(frame, states)
             predictions.append(prediction)
-        stacked = from_patches(torch.cat(predictions).float(), self.settings.patch)
+        stacked = from_patches(widen(torch.cat(predictions)), self.settings.patch)
         return stacked.unflatten(0, (num_steps, -1))[..., :height, :width]
 
     def _patches(self, frames: Tensor) -> tuple[Tensor, ...]:
@@ -153,11 +153,13 @@ class ConvLSTMStack(Forecaster):
 
 SHI = {"input_kernel": 5, "state_kernel": 5, "peephole": "channel"}
 SHI_LOCAL = {"input_kernel": 9, "state_kernel": 1, "peephole": "channel"}
-CONVLSTM_PRESETS = {
+CONVLSTM_PRESETS: dict[str, dict] = {
     "shi2015": {**SHI, "widths": [128, 64, 64]},
     "shi2015-2-layers": {**SHI, "widths": [128, 128]},
     "shi2015-1-layer": {**SHI, "widths": [256]},
     "shi2015-local": {**SHI_LOCAL, "widths": [128, 64, 64]},
     "shi2015-local-2-layers": {**SHI_LOCAL, "widths": [128, 128]},
 }
-CONVLSTM_STACK_PRESETS = {"openstl-mnist": {"widths": [128, 128, 128, 128], "patch": 4, "kernel": 5, "bias": False}}
+CONVLSTM_STACK_PRESETS: dict[str, dict] = {
+    "openstl-mnist": {"widths": [128, 128, 128, 128], "patch": 4, "kernel": 5, "bias": False}
+}

@@ -16,7 +16,7 @@ from torch.nn import functional
 from fieldcast.cells import ConvGRUCell, TrajGRUCell
 from fieldcast.cells.gates import Memory
 from fieldcast.layers.resample import LEAKY_SLOPE, Downsample, Upsample, pad_to_multiple, with_coordinates
-from fieldcast.models.base import Forecaster, ModelSettings, take_steps
+from fieldcast.models.base import Forecaster, ModelSettings, take_steps, widen
 from fieldcast.settings import TupleOf
 
 
@@ -142,7 +142,7 @@ class EncoderForecaster(Forecaster):
             frames, _ = unroll(cell, frames, state, num_steps)
             frames = up(frames)
         frames = self.output(functional.leaky_relu(self.head(frames), LEAKY_SLOPE))
-        return frames.float().unflatten(0, (num_steps, -1))
+        return widen(frames).unflatten(0, (num_steps, -1))
 
 
 def unroll(cell: Any, frames: Tensor | None, state: Any, num_steps: int) -> tuple[Tensor, Any]:
@@ -182,13 +182,13 @@ HKO = {
     "memory": "leaky",
 }
 HKO_FLOW = {**HKO, "flow_kernel": 5, "flow_width": 32, "zero_flow": True}
-CONVGRU_PRESETS = {
+CONVGRU_PRESETS: dict[str, dict] = {
     **PRESETS,
     "hko7-mnist-k5": {**HKO, "state_kernel": 5},
     "hko7-mnist-k7": {**HKO, "state_kernel": 7},
     "hko7-mnist-k3-d2": {**HKO, "state_dilation": 2},
 }
-TRAJGRU_PRESETS = {
+TRAJGRU_PRESETS: dict[str, dict] = {
     "thesis-mnist": {**PRESETS["thesis-mnist"], "num_links": 9},
     "thesis-radar": {**PRESETS["thesis-radar"], "num_links": 11},
     **{f"hko7-mnist-l{links}": {**HKO_FLOW, "num_links": links} for links in (5, 9, 13, 17)},

@@ -22,13 +22,14 @@ CANDIDATES = 24  # samples among which the one with most in it is shown
 
 
 def report(run: Run, split: str = "test") -> Path:
-    """Write report.html and its figures into the run, from its scores (evaluated where there are none) and one case.
+    """Write report.html and its figures into the run, from its scores (evaluated where missing or stale) and one case.
 
     Returns:
         the path of report.html.
     """
     scores = load_scores(run)
-    if scores is None or scores.attrs["split"] != split:
+    step = run.best.state["progress"]["step"]
+    if scores is None or (scores.attrs["split"], scores.attrs["step"]) != (split, step):
         scores = evaluate(run, split)
     source, splits = run.samples()
     environment = run.folder / "environment.json"
@@ -44,7 +45,7 @@ def report(run: Run, split: str = "test") -> Path:
 
 
 def show_case(run: Run, source: Source, samples: Samples) -> list[xr.DataArray]:
-    """The sample with the largest targets on average: observed, model and baselines side by side, one array a variable."""
+    """The sample with the largest targets: observed, model and baselines side by side, one array a variable."""
     numbers = spread(len(samples), CANDIDATES)
     amounts = [float(samples.batch_and_truth([number])[1].nanmean()) for number in numbers]
     number = numbers[int(np.nanargmax(amounts))]

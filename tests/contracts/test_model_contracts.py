@@ -1,0 +1,296 @@
+"""What every forecaster of ``MODELS`` must do; a new model or preset is tested because it is listed."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from fieldcast.data import Batch
+from fieldcast.errors import DataError
+from fieldcast.models import MODELS, build
+
+# Settings that make a model small enough to test. Every preset is tested with its widths cut down.
+SMALL = {
+    "persistence": {},
+    "convgru": {"widths": [3, 4, 5], "up_widths": [4, 3, 4], "head_width": 4},
+    "trajgru": {"widths": [3, 4, 5], "up_widths": [4, 3, 4], "head_width": 4, "num_links": 3},
+    "convlstm": {"widths": [4, 3], "patch": 2, "input_kernel": 3, "state_kernel": 3},
+    "convlstm-stack": {"widths": [4, 5], "patch": 2, "kernel": 3, "bias": True},
+}
+CASES = [(key, None) for key in SMALL] + [(key, preset) for key, row in MODELS.items() for preset in row.presets]
+LEARNED = [case for case in CASES if case[0] != "persistence"]
+
+every_model = pytest.mark.parametrize("key", MODELS)
+every_case = pytest.mark.parametrize(("key", "preset"), CASES)
+every_learned_case = pytest.mark.parametrize(("key", "preset"), LEARNED)
+
+
+def make(key, preset=None, num_channels=2, *, own_start=False, **settings):
+    """A small model, with its own first weights or with some of any sign, also where it starts from zeros."""
+    small = dict(SMALL[key])
+    if preset is not None:
+        published = MODELS[key].presets[preset]
+        small = {name: [3 + i for i in range(len(value))] for name, value in published.items() if "widths" in name}
+    torch.manual_seed(1)
+    model = build(key, preset, num_channels=num_channels, **small, **settings)
+    with torch.no_grad():
+        for parameter in model.parameters() if not own_start else ():
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 10
+            parameter.copy_(torch.randn_like(parameter) / math.sqrt(max(fan_in, 10)))
+    return model.eval()
+
+
+def draw(num_inputs=3, target_times=(1, 2, 3), batch=3, num_channels=2, size=(13, 17), dtype=torch.float32):
+    """A batch of noise; ``target_times`` of all samples, or a row for each."""
+    wanted = torch.tensor(target_times, dtype=torch.float32)
+    wanted = wanted if wanted.dim() == 2 else wanted.expand(batch, -1)
+    batch, num_targets = wanted.shape
+    generator = torch.Generator().manual_seed(2)
+    inputs, targets = (
+        torch.rand(batch, count, num_channels, *size, generator=generator).to(dtype)
+        for count in (num_inputs, num_targets)
+    )
+    return Batch(
+        inputs=inputs,
+        input_times=torch.arange(1 - num_inputs, 1.0).expand(batch, -1),
+        targets=targets,
+        target_times=wanted,
+        valid=torch.ones_like(targets, dtype=torch.bool),
+        origin=torch.zeros(batch, dtype=torch.int64),
+    )
+
+
+@torch.no_grad()
+def predict(model, batch, target_times=None):
+    wanted = batch.target_times if target_times is None else torch.as_tensor(target_times, dtype=torch.float32)
+    wanted = wanted if wanted.dim() == 2 else wanted.expand(len(batch), -1)
+    return model(batch.inputs, batch.input_times, wanted)
+
+
+def multiple(model):
+    """What the model pads the map's sides to."""
+    settings = model.settings
+    return getattr(settings, "patch", None) or math.prod(getattr(settings, "strides", (1,)))
+
+
+def test_every_model_is_described_here():
+    assert set(SMALL) == set(MODELS), "add the new model's small settings to SMALL"
+
+
+@every_learned_case
+def test_every_weight_receives_a_gradient(key, preset):
+    model = make(key, preset).double().train()
+    frames, penalties = model.forward_train(draw(size=(24, 24), batch=1, dtype=torch.float64))
+    (frames.square().sum() + sum(penalties.values())).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} is dead"
+        assert (parameter.grad != 0).all(), f"{name} holds dead weights"
+
+
+@every_learned_case
+def test_every_weight_learns_from_its_own_start(key, preset):
+    model = make(key, preset, own_start=True)
+    batch = draw(size=(8, 8), batch=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):  # a flow generator that starts at zero passes no gradient down until its first step
+        optimizer.zero_grad()
+        model.forward_train(batch)[0].sub(batch.targets).square().sum().backward()
+        optimizer.step()
+    assert all(parameter.grad.count_nonzero() > 0 for parameter in model.parameters())
+
+
+@every_case
+@pytest.mark.parametrize(("size", "num_inputs", "num_targets"), [((13, 17), 3, 2), ((1, 1), 1, 1), ((8, 5), 2, 4)])
+def test_any_size_and_any_number_of_frames(key, preset, size, num_inputs, num_targets):
+    model = make(key, preset)
+    batch = draw(num_inputs, range(1, num_targets + 1), batch=2, size=size)
+    result = predict(model, batch)
+    assert result.shape == (2, num_targets, 2, *size)
+    assert result.dtype == torch.float32
+    assert result.isfinite().all()
+
+
+@every_case
+def test_samples_do_not_mix(key, preset):
+    model = make(key, preset)
+    batch = draw(target_times=[(1, 2, 4), (2, 3, 5), (1, 5, 6)])
+    together = predict(model, batch)
+    for sample in range(3):
+        alone = predict(model, batch[sample : sample + 1])
+        torch.testing.assert_close(together[sample : sample + 1], alone, rtol=0, atol=1e-5)
+
+
+@every_case
+def test_each_sample_gets_the_steps_it_asks_for(key, preset):
+    model = make(key, preset)
+    wanted = [(1, 2, 4), (2, 3, 6), (1, 5, 6)]
+    batch = draw(target_times=wanted)
+    every_step = predict(model, batch, range(1, 7))
+    result = predict(model, batch)
+    for sample, times in enumerate(wanted):
+        for place, time in enumerate(times):
+            torch.testing.assert_close(result[sample, place], every_step[sample, time - 1], rtol=0, atol=1e-5)
+
+
+@every_case
+def test_a_later_target_changes_no_earlier_forecast(key, preset):
+    model = make(key, preset)
+    batch = draw()
+    few, many = predict(model, batch, (1, 2)), predict(model, batch, (1, 2, 5))
+    torch.testing.assert_close(few, many[:, :2], rtol=0, atol=1e-6)
+
+
+@every_learned_case
+def test_lead_time_matters(key, preset):
+    result = predict(make(key, preset), draw(), (1, 5))
+    assert (result[:, 0] - result[:, 1]).abs().amax() > 1e-4
+
+
+@every_learned_case
+def test_every_input_frame_matters(key, preset):
+    model = make(key, preset)
+    batch = draw()
+    result = predict(model, batch)
+    for time in range(3):
+        changed = batch.inputs.clone()
+        changed[:, time] = 1 - changed[:, time]
+        assert not torch.equal(model(changed, batch.input_times, batch.target_times), result)
+
+
+@every_case
+def test_padding_inside_is_zeros_below_and_to_the_right(key, preset):
+    model = make(key, preset)
+    batch = draw()
+    by_hand = functional.pad(batch.inputs, (0, -17 % multiple(model), 0, -13 % multiple(model)))
+    expected = model(by_hand, batch.input_times, batch.target_times)[..., :13, :17]
+    torch.testing.assert_close(predict(model, batch), expected, rtol=0, atol=1e-6)
+
+
+@every_case
+def test_a_forecast_is_repeatable_and_leaves_no_trace(key, preset):
+    model = make(key, preset)
+    batch, other = draw(), draw(num_inputs=2, size=(6, 9))
+    inputs, buffers = batch.inputs.clone(), dict(model.state_dict())
+    first = predict(model, batch)
+    predict(model, other)
+    assert torch.equal(first, predict(model, batch))
+    assert torch.equal(inputs, batch.inputs)
+    assert set(model.state_dict()) == set(buffers)
+
+
+@every_case
+def test_float64_goes_through_to_the_output(key, preset):
+    narrow = predict(make(key, preset), draw())
+    model = make(key, preset).double()
+    wide = predict(model, draw(dtype=torch.float64))
+    assert wide.dtype == torch.float64
+    torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=1e-4)
+
+
+@every_case
+def test_bfloat16_autocast_gives_float32_frames_near_the_exact_ones(key, preset):
+    model, batch = make(key, preset), draw()
+    expected = predict(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = predict(model, batch)
+    assert result.dtype == torch.float32
+    scale = max(expected.abs().amax().item(), 1.0)
+    assert (result - expected).square().mean().sqrt() < 0.03 * scale
+
+
+@every_case
+def test_weights_round_trip(key, preset):
+    model, batch = make(key, preset), draw()
+    other = make(key, preset)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(predict(model, batch), predict(other, batch))
+
+
+@every_model
+def test_training_without_a_teacher_forecasts_the_same(key):
+    model, batch = make(key), draw()
+    frames, penalties = model.forward_train(batch)
+    assert torch.equal(frames, predict(model, batch))
+    assert all(isinstance(name, str) and penalty.dim() == 0 for name, penalty in penalties.items())
+
+
+IRREGULAR = {
+    "inputs": ((-2.5, -1, 0), (1, 2, 3)),
+    "inputs too far apart": ((-4, -2, 0), (1, 2, 3)),
+    "targets": ((-2, -1, 0), (1, 2.5, 3)),
+    "targets at 0": ((-2, -1, 0), (0, 1, 2)),
+}
+
+
+@every_model
+@pytest.mark.parametrize("case", IRREGULAR)
+def test_irregular_times_are_taken_or_refused(key, case):
+    model, batch = make(key), draw(batch=2)
+    input_times, target_times = (torch.tensor(times, dtype=torch.float32) for times in IRREGULAR[case])
+    # One sample is regular, and the fault is in the other.
+    input_times = torch.stack([batch.input_times[0], input_times])
+    target_times = torch.stack([batch.target_times[0], target_times])
+    takes = model.irregular_inputs if case.startswith("inputs") else model.irregular_targets
+    if takes:
+        assert model(batch.inputs, input_times, target_times).isfinite().all()
+        return
+    with pytest.raises(DataError, match="ignore_times") as caught:
+        model(batch.inputs, input_times, target_times)
+    assert case.split()[0] in str(caught.value)
+
+
+@every_model
+def test_ignored_times_are_frames_one_cadence_apart(key):
+    model, batch = make(key, ignore_times=True), draw(batch=2)
+    input_times = torch.tensor([[-2.5, -1, 0], [-7, -1, 0]])
+    target_times = torch.tensor([[0.5, 2.5, 7], [1, 2, 9]])
+    result = model(batch.inputs, input_times, target_times)
+    torch.testing.assert_close(result, predict(make(key), batch), rtol=0, atol=1e-6)
+
+
+TAUGHT = [key for key, row in MODELS.items() if row.forecaster.takes_teacher]
+every_taught_model = pytest.mark.parametrize("key", TAUGHT)
+
+
+@pytest.mark.parametrize("key", [key for key in MODELS if key not in TAUGHT])
+def test_a_model_without_a_teacher_takes_none(key):
+    batch = draw()
+    with pytest.raises(AssertionError, match="no teacher"):
+        make(key).forward_train(batch, torch.ones(3, 3, dtype=torch.bool))
+
+
+@every_taught_model
+def test_a_teacher_who_says_nothing_changes_nothing(key):
+    model, batch = make(key), draw()
+    silent = torch.zeros(batch.target_times.shape, dtype=torch.bool)
+    torch.testing.assert_close(model.forward_train(batch, silent)[0], predict(model, batch), rtol=0, atol=1e-6)
+
+
+@every_taught_model
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_a_taught_target_changes_only_what_comes_after_it(key, step):
+    model, batch = make(key), draw(target_times=(1, 2, 3, 4))
+    always = torch.ones(batch.target_times.shape, dtype=torch.bool)
+    with torch.no_grad():
+        before = model.forward_train(batch, always)[0]
+        batch.targets[:, step] = 1 - batch.targets[:, step]
+        after = model.forward_train(batch, always)[0]
+    assert torch.equal(before[:, : step + 1], after[:, : step + 1])
+    for later in range(step + 1, 4):
+        assert not torch.equal(before[:, later], after[:, later])
+
+
+@every_taught_model
+def test_each_sample_has_its_own_teacher(key):
+    model, batch = make(key), draw()
+    teacher = torch.tensor([[True] * 3, [False] * 3, [True, False, True]])
+    with torch.no_grad():
+        together = model.forward_train(batch, teacher)[0]
+        for sample in range(3):
+            only = slice(sample, sample + 1)
+            alone = model.forward_train(batch[only], teacher[only])[0]
+            torch.testing.assert_close(together[only], alone, rtol=0, atol=1e-5)
