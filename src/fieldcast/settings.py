@@ -3,13 +3,16 @@
 import difflib
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fieldcast.errors import ConfigError
 
 Item = TypeVar("Item")
 # TOML knows arrays only; strict pydantic takes tuples only.
 TupleOf = Annotated[tuple[Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+
+Count = Annotated[int, Field(ge=1)]
+OddSize = Annotated[int, Field(ge=1), AfterValidator(lambda size: _odd(size))]
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
@@ -18,6 +21,12 @@ class Settings(BaseModel):
     """A frozen table of settings: an unknown key, a missing key or a wrong type is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError(f"{size} is even: a kernel that keeps the map's size is odd")
+    return size
 
 
 def nearest(name: str, allowed) -> str:
@@ -33,7 +42,7 @@ def look_up(table: dict, key: str, what: str):
     Raises:
         ConfigError: where the table has no such key.
     """
-    if key not in table:
+    if not isinstance(key, str) or key not in table:
         raise ConfigError(f"unknown {what} '{key}': {nearest(key, table)}")
     return table[key]
 

@@ -240,7 +240,8 @@ def test_irregular_times_are_taken_or_refused(key, case):
         return
     with pytest.raises(DataError, match="ignore_times") as caught:
         model(batch.inputs, input_times, target_times)
-    assert case.split()[0] in str(caught.value)
+    odd = IRREGULAR[case][not case.startswith("inputs")]
+    assert f"but the {case.split()[0]} are at {[float(time) for time in odd]}" in str(caught.value)
 
 
 @every_model

@@ -24,9 +24,14 @@ from fieldcast.models import MODELS, build, model_settings
     ({"key": "convgru", "strides": [1, 2]}, ["strides has 2 entries, widths has 3"]),
     ({"key": "trajgru", "up_widths": [4]}, ["up_widths has 1 entries, widths has 3"]),
     ({"key": "trajgru", "down_widths": [4] * 4}, ["down_widths has 4 entries, widths has 3"]),
-    ({"key": "convgru", "widths": [4, 0, 4]}, ["at least 1"]),
-    ({"key": "convgru", "strides": [1, 0, 2]}, ["at least 1"]),
-    ({"key": "convgru", "num_channels": 0}, ["num_channels = 0: at least 1"]),
+    ({"key": "convgru", "widths": [4, 0, 4]}, ["'model.widths.1' = 0", "greater than or equal to 1"]),
+    ({"key": "convgru", "strides": [1, 0, 2]}, ["'model.strides.1' = 0"]),
+    ({"key": "convgru", "widths": [], "strides": []}, ["'model.widths'"]),
+    ({"key": "convgru", "state_kernel": 4}, ["'model.state_kernel'", "4 is even"]),
+    ({"key": "trajgru", "num_links": 0}, ["'model.num_links' = 0"]),
+    ({"key": "convlstm", "patch": -4}, ["'model.patch' = -4"]),
+    ({"key": ["convgru"]}, ["unknown model"]),
+    ({"key": "convgru", "num_channels": 0}, ["num_channels = 0: a whole number from 1"]),
     ({"key": "persistence", "num_channels": -2}, ["num_channels = -2"]),
 ])  # fmt: skip
 def test_a_wrong_name_or_setting_is_named_with_what_is_allowed(options, words):

@@ -1,4 +1,4 @@
-"""Trains or resumes in a process of its own: driver.py (train | resume) FOLDER CONFIG.json; the exit code is the error's."""
+"""Trains or resumes in a process of its own: driver.py (train | resume) FOLDER CONFIG.json."""
 
 import json
 import sys

@@ -153,7 +153,7 @@ def test_newest_is_by_step_and_whole(tmp_path):
 
 def test_nothing_whole(saved):
     (saved / "MANIFEST.json").unlink()
-    with pytest.raises(CheckpointError, match="no usable checkpoint in .*not a whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no usable checkpoint in .*not a whole checkpoint"):
         newest_checkpoint(saved.parent)
 
 
@@ -187,7 +187,10 @@ def test_optimizer_round_trip(name):
     (model, optimizer), (other, fresh) = make(), make()
     step(model, optimizer)
     other.load_state_dict(model.state_dict())
-    unpack_optimizer(fresh, {key: value.contiguous() for key, value in pack_optimizer(optimizer).items()})
+    unpack_optimizer(
+        fresh,
+        {key: value.clone(memory_format=torch.contiguous_format) for key, value in pack_optimizer(optimizer).items()},
+    )
     for own, restored in zip(optimizer.state.values(), fresh.state.values(), strict=True):
         assert own.keys() == restored.keys()
         assert all(own[key].stride() == restored[key].stride() for key in own if own[key].ndim == 4)
@@ -259,9 +262,7 @@ def test_disk_full_in_the_middle(saved, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "sync", sync)
-    with pytest.raises(
-        OutOfResources, match=r"disk full while writing .*step-00000008: No space left on device, \d+ MB"
-    ):
+    with pytest.raises(OutOfResources, match=r"disk full while writing .*step-00000008: No space left on device, \d"):
         save_checkpoint(saved.parent, 8, content())
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
     load_checkpoint(saved)

@@ -27,7 +27,8 @@ def warp(frames: Tensor, flows: Tensor) -> Tensor:
     dtype = torch.promote_types(frames.dtype, flows.dtype)
     columns = torch.arange(width, dtype=flows.dtype, device=flows.device)
     rows = torch.arange(height, dtype=flows.dtype, device=flows.device)[:, None]
-    # grid_sample reads -1 as the first pixel and 1 as the last; a map one pixel wide has only that place.
+    # grid_sample reads -1 as the first pixel and 1 as the last, so a map one pixel wide needs a second one.
+    frames = functional.pad(frames, (0, int(width == 1), 0, int(height == 1))) if 1 in (height, width) else frames
     x = (columns - flows[:, :, 0]) * (2 / max(width - 1, 1)) - 1
     y = (rows - flows[:, :, 1]) * (2 / max(height - 1, 1)) - 1
     # The links stand under one another in the grid, so that the frames are not copied once per link.

@@ -2,9 +2,9 @@
 
 import torch
 
-from fieldcast.baselines import Persistence
 from fieldcast.errors import ConfigError
 from fieldcast.models.base import Forecaster, ModelRow, ModelSettings, count_parameters
+from fieldcast.models.baselines import Persistence
 from fieldcast.models.convlstm import (
     CONVLSTM_PRESETS,
     CONVLSTM_STACK_PRESETS,
@@ -60,8 +60,8 @@ def build(key: str, preset: str | None = None, num_channels: int = 1, **settings
     Raises:
         ConfigError: for an unknown name or setting.
     """
-    if num_channels < 1:
-        raise ConfigError(f"num_channels = {num_channels}: at least 1")
+    if type(num_channels) is not int or num_channels < 1:
+        raise ConfigError(f"num_channels = {num_channels!r}: a whole number from 1")
     chosen = {**settings, "key": key} | ({"preset": preset} if preset is not None else {})
     _, checked = model_settings(chosen)
     model = MODELS[key].forecaster(checked, num_channels)

@@ -66,10 +66,13 @@ class Forecaster(nn.Module, abc.ABC):
         if self.ignore_times:
             return torch.arange(1, target_times.shape[1] + 1, device=target_times.device).expand(batch, -1)
         wanted = torch.arange(1 - num_inputs, 1, device=input_times.device, dtype=input_times.dtype)
-        irregular = (input_times - wanted).abs().amax() > TIME_TOLERANCE
         steps = target_times.round()
-        if irregular or (target_times - steps).abs().amax() > TIME_TOLERANCE or steps.amin() < 1:
-            where, times = ("inputs", input_times) if irregular else ("targets", target_times)
+        odd_inputs = ((input_times - wanted).abs() > TIME_TOLERANCE).any(dim=1)
+        odd_targets = (((target_times - steps).abs() > TIME_TOLERANCE) | (steps < 1)).any(dim=1)
+        if (odd_inputs | odd_targets).any():
+            where, times = "targets", target_times[odd_targets]
+            if odd_inputs.any():
+                where, times = "inputs", input_times[odd_inputs]
             raise DataError(
                 f"this model takes frames one cadence apart and forecasts at whole multiples of it, but the {where} "
                 f"are at {[round(value, 4) for value in times[0].tolist()]} (in cadences after the last input). "

@@ -3,26 +3,28 @@
 Shapes: B batch, T input frames, S forecast steps, C channels, P patch, D width of a layer, H rows, W columns.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from fieldcast.cells import ConvLSTMCell, ConvLSTMState
 from fieldcast.data.batch import Batch
+from fieldcast.errors import DataError
 from fieldcast.layers.resample import from_patches, pad_to_multiple, to_patches
 from fieldcast.models.base import Forecaster, ModelSettings, take_steps, widen
 from fieldcast.models.encoder_forecaster import unroll
-from fieldcast.settings import TupleOf
+from fieldcast.settings import Count, OddSize, TupleOf
 
 
 class ConvLSTMSettings(ModelSettings):
     """Settings of ``convlstm``."""
 
-    widths: TupleOf[int] = (128, 64, 64)
-    patch: int = 4
-    input_kernel: int = 5
-    state_kernel: int = 5
+    widths: Annotated[TupleOf[Count], Field(min_length=1)] = (128, 64, 64)
+    patch: Count = 4
+    input_kernel: OddSize = 5
+    state_kernel: OddSize = 5
     peephole: Literal["none", "channel"] = "channel"
 
 
@@ -77,9 +79,9 @@ class ConvLSTM(Forecaster):
 class ConvLSTMStackSettings(ModelSettings):
     """Settings of ``convlstm-stack``."""
 
-    widths: TupleOf[int] = (128, 128, 128, 128)
-    patch: int = 4
-    kernel: int = 5
+    widths: Annotated[TupleOf[Count], Field(min_length=1)] = (128, 128, 128, 128)
+    patch: Count = 4
+    kernel: OddSize = 5
     bias: bool = False
     forget_bias: float = 1.0
 
@@ -113,26 +115,36 @@ class ConvLSTMStack(Forecaster):
         return take_steps(self.rollout(inputs, int(steps.amax())), steps)
 
     def forward_train(self, batch: Batch, teacher: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """See ``Forecaster.forward_train``; taught targets must be the steps 1 to S in order."""
-        steps = self.target_steps(batch.input_times, batch.target_times)
-        frames = self.rollout(batch.inputs, int(steps.amax()), batch.targets, teacher)
-        return take_steps(frames, steps), {}
+        """See ``Forecaster.forward_train``; a missing pixel can't be taught.
 
-    def rollout(
-        self, inputs: Tensor, num_steps: int, targets: Tensor | None = None, teacher: Tensor | None = None
-    ) -> Tensor:
-        """Frames of steps 1 to S, (S, B, C, H, W); ``teacher`` (B, S) says where ``targets`` replace the own ones."""
+        Raises:
+            DataError: for a teacher where the targets are not the steps 1 to S.
+        """
+        steps = self.target_steps(batch.input_times, batch.target_times)
+        lessons = None
+        if teacher is not None:
+            if (steps != torch.arange(1, steps.shape[1] + 1, device=steps.device)).any():
+                raise DataError(f"scheduled sampling needs a target at every step, not at {steps[0].tolist()}")
+            known = batch.valid & teacher[:, :, None, None, None]
+            lessons = list(zip(self._patches(known), self._patches(batch.targets), strict=True))
+        return take_steps(self.rollout(batch.inputs, int(steps.amax()), lessons), steps), {}
+
+    def rollout(self, inputs: Tensor, num_steps: int, lessons: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """Frames of steps 1 to S, (S, B, C, H, W).
+
+        ``lessons`` says for each step where the truth is read instead of the prediction, and what it is, in patches.
+        """
         height, width = inputs.shape[-2:]
         frames = self._patches(inputs)
         states: list[ConvLSTMState] = [cell.start(frames[0]) for cell in self.cells]
         for frame in frames:
             prediction, states = self._step(frame, states)
-        truths = self._patches(targets) if teacher is not None and targets is not None else None
         predictions = [prediction]
         for step in range(num_steps - 1):
             frame = predictions[-1]
-            if truths is not None and teacher is not None:
-                frame = torch.where(teacher[:, step, None, None, None], truths[step], frame)
+            if lessons is not None:
+                known, truth = lessons[step]
+                frame = torch.where(known, truth, frame)
             prediction, states = self._step(frame, states)
             predictions.append(prediction)
         stacked = from_patches(widen(torch.cat(predictions)), self.settings.patch)

@@ -6,10 +6,10 @@ Inside, frames stand time first and folded, (T B, D, H, W), so that a step is a 
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,17 +17,17 @@ from fieldcast.cells import ConvGRUCell, TrajGRUCell
 from fieldcast.cells.gates import Memory
 from fieldcast.layers.resample import LEAKY_SLOPE, Downsample, Upsample, pad_to_multiple, with_coordinates
 from fieldcast.models.base import Forecaster, ModelSettings, take_steps, widen
-from fieldcast.settings import TupleOf
+from fieldcast.settings import Count, OddSize, TupleOf
 
 
 class EncoderForecasterSettings(ModelSettings):
     """Settings of the pyramid, bottom layer first."""
 
-    widths: TupleOf[int] = (64, 96, 128)
-    strides: TupleOf[int] = (1, 2, 2)
-    down_widths: TupleOf[int] | None = None  # of the convolution under each cell; None: the cell's own width
-    up_widths: TupleOf[int] | None = None  # over each cell; None: 32, then the width of the cell below
-    head_width: int = 16
+    widths: Annotated[TupleOf[Count], Field(min_length=1)] = (64, 96, 128)
+    strides: TupleOf[Count] = (1, 2, 2)
+    down_widths: TupleOf[Count] | None = None  # of the convolution under each cell; None: the cell's own width
+    up_widths: TupleOf[Count] | None = None  # over each cell; None: 32, then the width of the cell below
+    head_width: Count = 16
     coordinates: bool = False
     upsample_bias: bool = True
     memory: Memory = "tanh"
@@ -38,16 +38,14 @@ class EncoderForecasterSettings(ModelSettings):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.widths):
                 raise ValueError(f"{name} has {len(values)} entries, widths has {len(self.widths)}: one for each layer")
-        if min((*self.widths, *self.strides, *(self.down_widths or ()), *(self.up_widths or ()))) < 1:
-            raise ValueError("widths and strides are at least 1")
         return self
 
 
 class ConvGRUSettings(EncoderForecasterSettings):
     """Settings of ``convgru``."""
 
-    state_kernel: int = 3
-    state_dilation: int = 1
+    state_kernel: OddSize = 3
+    state_dilation: Count = 1
 
     def cell(self, input_width: int, width: int) -> nn.Module:
         """A cell of the pyramid."""
@@ -63,9 +61,9 @@ class ConvGRUSettings(EncoderForecasterSettings):
 class TrajGRUSettings(EncoderForecasterSettings):
     """Settings of ``trajgru``."""
 
-    num_links: int = 9
-    flow_kernel: int = 3
-    flow_width: int | None = None
+    num_links: Count = 9
+    flow_kernel: OddSize = 3
+    flow_width: Count | None = None
     zero_flow: bool = False
 
     def cell(self, input_width: int, width: int) -> nn.Module:

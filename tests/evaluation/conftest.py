@@ -1,0 +1,1 @@
+from forecast_fixtures import rain_file, shared_run, tiny_run  # noqa: F401
