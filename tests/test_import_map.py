@@ -110,7 +110,6 @@ def test_help_is_printed():
 PUBLIC_FUNCTIONS = ["demo", "report", "forecast", "evaluate", "resume", "train", "build"]
 
 
-@pytest.mark.xfail(reason="after fieldcast.forecast, fieldcast.evaluate is the module", strict=True)
 def test_public_functions_are_not_hidden_by_modules_of_the_same_name():
     script = f"""
 import fieldcast

@@ -4,6 +4,8 @@ The public names are imported when they are first used, so that ``import fieldca
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 _HOMES = {
@@ -35,10 +37,20 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fieldcast' has no attribute '{name}'")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    # `fieldcast.evaluate` is a module as well as a function: importing the module must not hide the function.
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """`fieldcast.evaluate` is a module as well as a function: importing the module must not hide the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -143,7 +143,7 @@ def models(as_json: Json = False) -> None:
             "paper": row.paper,
         }
         for key, row in MODELS.items()
-        for preset in row.presets or dict.fromkeys([None])
+        for preset in tuple(row.presets) or (None,)
     ]
     _print_table(rows, as_json)
 
@@ -253,7 +253,7 @@ def _raise_if_usage(error: Exception) -> None:
     if not hasattr(error, "format_message"):
         return
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help(), file=sys.stderr)
     else:
         help_command = f"`{context.command_path if context else 'fieldcast'} --help` tells more"

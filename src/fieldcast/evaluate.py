@@ -184,7 +184,10 @@ def scores_document(scores: xr.Dataset) -> dict:
     """Scores as plain types: metric, space, model -> overall and by lead time in seconds."""
     seconds = (scores.lead_time / np.timedelta64(1, "s")).values.tolist()
     return {
-        "attributes": dict(scores.attrs),
+        # Out of a file come numpy's numbers.
+        "attributes": {
+            k: value.item() if isinstance(value, np.generic) else value for k, value in scores.attrs.items()
+        },
         "lead_time_seconds": seconds,
         "scores": {
             name: {

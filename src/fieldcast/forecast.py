@@ -23,6 +23,7 @@ from fieldcast.environment import version
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.evaluate import predict
 from fieldcast.files import sha256, write_atomic
+from fieldcast.models import MODELS
 from fieldcast.processes import choose_device
 from fieldcast.run import Run
 
@@ -51,11 +52,11 @@ def forecast(run: Run, inputs: xr.Dataset | str | Path, minutes: Sequence[float]
     state = run.best.state
     source = _open(run, inputs)
     _check_fit(source, state)
-    batch = latest_inputs(source, run, lead_times)
+    batch, seen = latest_inputs(source, run, lead_times)
     torch_device = choose_device(device)
     frames = predict(run.model(torch_device), batch, torch_device, run.config.training.precision)
     physical = Normalizer.from_plain(state["normalizer"]).denormalise(frames)[0].numpy()
-    return _label(physical, lead_times, int(batch.origin[0]), source, run)
+    return _label(physical, seen, lead_times, int(batch.origin[0]), source, run)
 
 
 def save_forecast(result: xr.Dataset, path: Path) -> Path:
@@ -63,6 +64,7 @@ def save_forecast(result: xr.Dataset, path: Path) -> Path:
     encoding: dict[str, dict[str, Any]] = {
         str(name): {"zlib": True, "complevel": 4, "dtype": "float32", "_FillValue": np.float32(np.nan)}
         for name in result.data_vars
+        if result[name].dtype.kind == "f"
     }
     # A coordinate has no missing values; xarray would give floats a fill value, which CF forbids.
     encoding |= {str(name): {"_FillValue": None} for name in result.coords if result[name].dtype.kind == "f"}
@@ -71,7 +73,10 @@ def save_forecast(result: xr.Dataset, path: Path) -> Path:
 
 def _lead_times(minutes: Sequence[float]) -> np.ndarray:
     """Lead times, int64 ns."""
-    values = [float(value) for value in minutes]
+    try:
+        values = [float(value) for value in minutes]
+    except (TypeError, ValueError):
+        raise ConfigError(f"minutes = {minutes!r}: a list of numbers, such as [5, 10, 30]") from None
     if not values or any(not np.isfinite(value) or value <= 0 for value in values) or sorted(set(values)) != values:
         raise ConfigError(f"minutes = {values}: lead times above 0, ascending, each once")
     return np.round(np.array(values) * 60 * NANOSECONDS).astype(np.int64)
@@ -84,6 +89,11 @@ def _open(run: Run, inputs: xr.Dataset | str | Path) -> Source:
         raise DataError(
             f"this run was trained on '{run.config.source.key}': forecast takes NetCDF or xarray from a run "
             "that was trained on the source 'netcdf'"
+        )
+    if not isinstance(inputs, xr.Dataset | str | Path):
+        raise DataError(
+            f"forecast takes an xarray.Dataset or a path, {type(inputs).__name__} came; of a DataArray make one with "
+            f"to_dataset(name='{trained.variables[0]}')"
         )
     units = tuple(variable["units"] for variable in state["variables"])
     settings = trained.model_copy(
@@ -100,10 +110,7 @@ def _check_fit(source: Source, state: dict[str, Any]) -> None:
             raise DataError(
                 f"the input has {came} along {name}, the model was trained on {trained:g}: regrid the input"
             )
-    if (
-        len(source.sequences("all", None)[0].times) > 1
-        and abs(source.cadence - state["cadence"]) > state["cadence"] // 200
-    ):
+    if abs(source.cadence - state["cadence"]) > state["cadence"] // 200:
         raise DataError(
             f"the input has a frame every {source.cadence / 60e9:g} min, the model was trained on one every "
             f"{state['cadence'] / 60e9:g} min"
@@ -112,8 +119,8 @@ def _check_fit(source: Source, state: dict[str, Any]) -> None:
         raise DataError(f"the input's calendar is {source.calendar}, the model was trained on {state['calendar']}")
 
 
-def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> Batch:
-    """The last frames of a source as the inputs of one sample, with the targets empty.
+def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> tuple[Batch, np.ndarray]:
+    """The last frames of a source as one sample with empty targets, and where its last input (C, H, W) has values.
 
     Raises:
         DataError: where there are too few frames, a gap, or no valid pixel.
@@ -132,7 +139,8 @@ def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> Batch:
             f"the model was trained with steps of at most {windows.longest_step(cadence) / 60e9:g} min"
         )
     frames = torch.from_numpy(sequence.read(positions))[None]
-    if torch.isnan(frames[:, -1]).all():
+    seen = ~torch.isnan(frames[0, -1])
+    if not seen.any():
         raise DataError("the last input frame has no valid pixel")
     origin = int(times[-1])
     relative = torch.cat(
@@ -141,34 +149,47 @@ def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> Batch:
     empty = torch.full_like(frames[:, :1], float("nan")).expand(-1, len(lead_times), -1, -1, -1)
     normalizer = Normalizer.from_plain(run.best.state["normalizer"])
     batch = make_batch(normalizer, torch.cat([frames, empty], dim=1), relative, windows.num_inputs)
-    return replace(batch, origin=torch.tensor([origin]))
+    return replace(batch, origin=torch.tensor([origin])), seen.numpy()
 
 
-def _label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: Source, run: Run) -> xr.Dataset:
-    grid, state = source.grid, run.best.state
+def _label(physical: np.ndarray, seen: np.ndarray, lead_times: np.ndarray, origin: int, source: Source,
+           run: Run) -> xr.Dataset:  # fmt: skip
+    grid = source.grid
     names = (grid.row_name, grid.column_name)
-    dimensions = ("init_time", "lead_time", *names)
-    variables = {}
-    for channel, variable in enumerate(state["variables"]):
-        attributes = {**variable["attributes"], "units": variable["units"]}
-        variables[variable["name"]] = (dimensions, physical[None, :, channel], attributes)
-    init_time, valid_time = (
-        decode_times(times, source.calendar) for times in (np.array([origin]), origin + lead_times)
-    )
-    coordinates: dict[str, Any] = {
-        "init_time": ("init_time", init_time, {"standard_name": "forecast_reference_time"}),
-        "lead_time": ("lead_time", lead_times.astype("timedelta64[ns]"), {"standard_name": "forecast_period"}),
-        "valid_time": (("init_time", "lead_time"), valid_time[None], {"standard_name": "time"}),
-    }
-    for name, values in zip(names, (grid.rows, grid.columns), strict=True):
-        if values is not None:
-            coordinates[name] = (name, values, grid.attributes.get(name, {}))
-    result = xr.Dataset(variables, coordinates, _attributes(run.best, run))
+    variables: dict[str, Any] = {}
+    mapping = {"grid_mapping": grid.mapping[0]} if grid.mapping else {}
+    for channel, variable in enumerate(run.best.state["variables"]):
+        name, attributes = variable["name"], {**variable["attributes"], "units": variable["units"], **mapping}
+        variables[name] = (("init_time", "lead_time", *names), physical[None, :, channel], attributes)
+        if not seen[channel].all():
+            variables[name][2]["ancillary_variables"] = f"{name}_valid"
+            flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "missing_input seen_input"}
+            flags["long_name"] = f"whether the last input frame of {name} had a value"
+            variables[f"{name}_valid"] = (("init_time", *names), seen[None, channel].astype(np.uint8), flags)
+    if grid.mapping:
+        variables[grid.mapping[0]] = ((), np.int32(0), grid.mapping[1])
+    result = xr.Dataset(variables, _coordinates(lead_times, origin, source), _attributes(run.best, run))
     units = "seconds since 1970-01-01 00:00:00"
     for name in ("init_time", "valid_time"):
         result[name].encoding |= {"units": units, "calendar": source.calendar, "dtype": "int64"}
     result["lead_time"].encoding |= {"units": "seconds", "dtype": "int64"}
     return result
+
+
+def _coordinates(lead_times: np.ndarray, origin: int, source: Source) -> dict[str, Any]:
+    init_time = decode_times(np.array([origin]), source.calendar)
+    valid_time = decode_times(origin + lead_times, source.calendar)
+    utc = {"units_metadata": "leap_seconds: utc"} if source.calendar == "standard" else {}
+    coordinates: dict[str, Any] = {
+        "init_time": ("init_time", init_time, {"standard_name": "forecast_reference_time", **utc}),
+        "lead_time": ("lead_time", lead_times.astype("timedelta64[ns]"), {"standard_name": "forecast_period"}),
+        "valid_time": (("init_time", "lead_time"), valid_time[None], {"standard_name": "time", **utc}),
+    }
+    grid = source.grid
+    for name, values in ((grid.row_name, grid.rows), (grid.column_name, grid.columns)):
+        if values is not None:
+            coordinates[name] = (name, values, grid.attributes.get(name, {}))
+    return coordinates
 
 
 def decode_times(times: np.ndarray, calendar: str) -> np.ndarray:
@@ -185,6 +206,7 @@ def _attributes(checkpoint: Checkpoint, run: Run) -> dict[str, str]:
     return {
         "Conventions": "CF-1.11",
         "title": f"Forecast by {run.config.model_key}",
+        "references": MODELS[run.config.model_key].paper,
         "source": f"fieldcast {version()} {run.config.model_key} {sha256(weights)}",
         "history": f"{np.datetime64('now')}Z fieldcast forecast of run '{run.config.name}', step {step}",
     }

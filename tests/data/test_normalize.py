@@ -78,13 +78,9 @@ def test_forecasts_below_zero_are_no_rain(name):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["scale", "log-rate", "dbz"])
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [([np.nan] * 3, "variable 'rain' is missing everywhere in the training split")],
-)
-def test_all_missing(name, values, message):
-    with pytest.raises(DataError, match=message):
-        fit(values, name)
+def test_all_missing(name):
+    with pytest.raises(DataError, match="variable 'rain' is missing everywhere in the training split"):
+        fit([np.nan] * 3, name)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +89,7 @@ def test_all_missing(name, values, message):
         (
             [3, 3, np.nan],
             "scale",
-            r"variable 'rain' is constant \(3 mm/h\) in the training split: it can't be normalised",
+            r"variable 'rain' is constant \(3 mm/h\) in the training split: it can't",
         ),
         ([0, 0], "log-rate", r"constant \(0 mm/h\)"),
         ([0, 0], "dbz", r"constant \(0 mm/h\)"),

@@ -1,6 +1,6 @@
 """Splits: nothing shared, a sample's length apart, by time, by fraction and by count."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +19,7 @@ from fieldcast.errors import ConfigError, DataError
 from fieldcast.settings import read_settings
 
 MINUTE = 60 * 10**9
+LATER = {"validation": ["2019-01-01", "2019-02-01"], "test": ["2020-01-01", "2020-02-01"]}
 CALENDAR = SimpleNamespace(calendar="standard")
 PLAIN = Normalizer((Transform("identity"),))
 
@@ -62,11 +63,8 @@ def test_fractions_are_apart(num_inputs, num_targets, train, validation):
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_times_in_any_order_are_apart(order):
-    days = [
-        ["2018-05-10", "2018-05-10T02:00"],
-        ["2018-05-10T02:00", "2018-05-10T03:30"],
-        ["2018-05-10T03:30", "2018-05-11"],
-    ]
+    edges = ["2018-05-10", "2018-05-10T02:00", "2018-05-10T03:30", "2018-05-11"]
+    days = [list(pair) for pair in pairwise(edges)]
     parts = samples(read(**{split: days[place] for split, place in zip(SPLITS, order)}))
     assert_apart(parts)
     for split, place in zip(SPLITS, order):
@@ -118,13 +116,7 @@ def test_fractions_over_several_sequences():
 
 def test_split_without_a_sample():
     with pytest.raises(DataError, match=r"0 validation samples: one needs 4 frames .* splits\.validation has 0"):
-        samples(
-            read(
-                train=["2018-05-10", "2018-05-11"],
-                validation=["2019-01-01", "2019-02-01"],
-                test=["2020-01-01", "2020-02-01"],
-            )
-        )
+        samples(read(train=["2018-05-10", "2018-05-11"], **LATER))
 
 
 def test_gaps_in_the_data():
@@ -158,13 +150,7 @@ def test_settings_that_make_no_sense(splits, message):
 
 def test_times_that_are_none():
     with pytest.raises(ConfigError, match=r"splits\.train: 'May 10' is not a time: write 2018-05-10"):
-        samples(
-            read(
-                train=["May 10", "2018-05-11"],
-                validation=["2019-01-01", "2019-02-01"],
-                test=["2020-01-01", "2020-02-01"],
-            )
-        )
+        samples(read(train=["May 10", "2018-05-11"], **LATER))
 
 
 def test_counts_are_for_generators_only(tiny_config):

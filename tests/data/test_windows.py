@@ -1,5 +1,7 @@
 """Windows: against a slow reading of their definition, on random times with gaps."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ def slow_windows(times, num_frames, longest_step, stride):
     starts = []
     for start in range(len(times)):
         frames = times[start : start + num_frames]
-        if len(frames) < num_frames or any(after - before > longest_step for before, after in zip(frames, frames[1:])):
+        if len(frames) < num_frames or any(after - before > longest_step for before, after in pairwise(frames)):
             continue
         if starts and times[start] - times[starts[-1]] < stride:
             continue

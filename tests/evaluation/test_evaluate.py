@@ -23,6 +23,7 @@ from fieldcast.evaluate import (
     spread,
 )
 from fieldcast.metrics import METRICS
+from fieldcast.report.run_report import report
 from fieldcast.run import Run
 
 
@@ -250,6 +251,16 @@ def test_each_variable_has_its_own_physical_space(tmp_path):
     expected = 5 * persistence.sel(space="physical rain") * (NUM_COLUMNS - 1) / NUM_COLUMNS
     np.testing.assert_allclose(persistence.sel(space="physical temperature"), expected, rtol=1e-4)
     assert scores_document(scores)["scores"]["mae"]["physical rain"]["persistence"]["overall"] > 0
+
+
+def test_nothing_observed_is_undefined_in_scores_and_report(tmp_path):
+    data = make_rain()
+    data.rain[50:] = np.nan
+    run = train_on(data, tmp_path, **{"training.num_steps": 1})
+    assert np.isnan(evaluate(run, device="cpu").mse).all()
+    document = json.loads((run.folder / "scores.json").read_text())
+    assert document["scores"]["mse"]["physical"]["persistence"]["overall"] is None
+    assert report(run).is_file()
 
 
 def test_samples_at_different_times_share_no_table(tmp_path):

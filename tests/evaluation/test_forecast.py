@@ -47,7 +47,11 @@ class TestTimesAndLabels:
     def test_attributes(self, expected, shared_run):
         names = {"init_time": "forecast_reference_time", "lead_time": "forecast_period", "valid_time": "time"}
         assert {name: expected[name].attrs["standard_name"] for name in names} == names
-        assert expected.rain.attrs == ATTRIBUTES
+        assert expected.rain.attrs == {**ATTRIBUTES, "ancillary_variables": "rain_valid"}
+        last = make_rain().rain.isel(time=39).transpose("y", "x")
+        assert (expected.rain_valid.values[0] == last.notnull().values).all()
+        assert not expected.rain_valid.values.all()
+        assert expected.rain_valid.attrs["flag_meanings"] == "missing_input seen_input"
         assert expected.y.attrs == {"units": "m", "standard_name": "projection_y_coordinate"}
         assert expected.attrs["Conventions"] == "CF-1.11"
         step = shared_run.best.state["progress"]["step"]
@@ -84,18 +88,27 @@ class TestTimesAndLabels:
         times = xr.date_range("2018-02-29", periods=NUM_FRAMES, freq="5min", calendar="360_day", use_cftime=True)
         data = make_rain(times=times)
         run = train_on(data, tmp_path, **{"training.num_steps": 1})
-        past = data.isel(time=slice(0, 288))
-        result = forecast(run, past, [5, 60 * 12], "cpu") if NUM_FRAMES > 287 else forecast(run, past, [5, 1440], "cpu")
+        result = forecast(run, data, [5, 24 * 60], "cpu")
         last = times[-1]
         assert result.init_time.item() == last
-        assert result.valid_time.values[0, 1] == cftime.datetime(
-            2018, 2, 30, last.hour, last.minute, calendar="360_day"
-        )
+        tomorrow = cftime.datetime(2018, 2, 30, last.hour, last.minute, calendar="360_day")
+        assert result.valid_time.values[0, 1] == tomorrow
         path = save_forecast(result, tmp_path / "forecast.nc")
         with xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True) as opened:
             xr.testing.assert_identical(opened.load(), result)
         with pytest.raises(DataError, match="calendar is standard, the model was trained on 360_day"):
             forecast(run, make_rain(), [5], "cpu")
+
+
+class TestGridMapping:
+    def test_it_goes_through(self, shared_run, past, expected, tmp_path):
+        past["crs"] = ((), np.int32(0), {"grid_mapping_name": "polar_stereographic", "semi_major_axis": 6370040.0})
+        past["rain"] = past.rain.assign_attrs(grid_mapping="crs")
+        path = fieldcast.save_forecast(forecast(shared_run, past, LEADS, "cpu"), tmp_path / "mapped.nc")
+        with xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True) as saved:
+            assert "grid_mapping" in {**saved.rain.attrs, **saved.rain.encoding}
+            assert saved.crs.attrs["semi_major_axis"] == 6370040.0
+            same_values(saved, expected)
 
 
 class TestWhatItDependsOn:
@@ -130,7 +143,7 @@ class TestWhatItDependsOn:
         past["rain"] = (past.rain * factor).assign_attrs(units=units, standard_name=name)
         result = forecast(shared_run, past, LEADS, "cpu")
         same_values(result, expected)
-        assert result.rain.attrs == ATTRIBUTES
+        assert result.rain.attrs == {**ATTRIBUTES, "ancillary_variables": "rain_valid"}
 
     @pytest.mark.parametrize("order", [("x", "y", "time"), ("y", "time", "x")])
     def test_the_order_of_dimensions(self, shared_run, past, expected, order):
@@ -184,12 +197,19 @@ class TestRefusals:
         with pytest.raises(DataError, match=message):
             forecast(shared_run, change(past), [5], "cpu")
 
-    @pytest.mark.parametrize(
-        "minutes", [[], [0], [-5, 5], [10, 5], [5, 5], [float("nan")], [float("inf")]], ids=repr
-    )
+    @pytest.mark.parametrize("minutes", [[], [0], [-5, 5], [10, 5], [5, 5], [float("nan")], [float("inf")]], ids=repr)
     def test_lead_times_that_are_none(self, shared_run, past, minutes):
         with pytest.raises(ConfigError, match="lead times above 0, ascending, each once"):
             forecast(shared_run, past, minutes, "cpu")
+
+    @pytest.mark.parametrize("minutes", [5, "five", ["five"], [None]], ids=repr)
+    def test_lead_times_that_are_no_numbers(self, shared_run, past, minutes):
+        with pytest.raises(ConfigError, match="a list of numbers, such as"):
+            forecast(shared_run, past, minutes, "cpu")
+
+    def test_a_data_array(self, shared_run, past):
+        with pytest.raises(DataError, match=r"DataArray came.*to_dataset\(name='rain'\)"):
+            forecast(shared_run, past.rain, [5], "cpu")
 
     def test_a_regular_model_knows_whole_steps_only(self, shared_run, past):
         with pytest.raises(DataError, match="whole multiples"):
@@ -215,8 +235,9 @@ class TestRefusals:
 
 class TestPython:
     def test_the_names_a_newcomer_types(self, tiny_run, rain_file):
-        # In a fresh process: modules and functions of one name get into each other's way by the order of imports.
+        # In a fresh process, because modules and functions of one name get into each other's way by order of imports.
         script = f"""
+import importlib
 import xarray as xr
 import fieldcast as fc
 run = fc.Run({str(tiny_run.folder)!r})
@@ -225,17 +246,9 @@ with xr.open_dataset({str(rain_file)!r}, engine="h5netcdf") as dataset:
 assert forecast.rain.sizes["lead_time"] == 2
 scores = fc.evaluate(run, split="test")
 assert "mse" in scores
-"""
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
-
-    @pytest.mark.parametrize("name", ["evaluate", "forecast", "report", "demo"])
-    def test_a_module_of_the_same_name_hides_no_function(self, name):
-        script = f"""
-import importlib
-import fieldcast as fc
-importlib.import_module("fieldcast.{name}")
-importlib.import_module("fieldcast.report.run_report")
-assert callable(fc.{name}), fc.{name}
+for name in ("evaluate", "forecast", "report", "demo"):
+    importlib.import_module("fieldcast." + name)
+    assert callable(getattr(fc, name)), name
 """
         subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 

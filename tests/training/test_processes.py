@@ -72,8 +72,8 @@ def ranks(process: subprocess.Popen) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_sigterm_to_one_stops_both(rank, tiny_values, tmp_path):
+@pytest.mark.parametrize("receiver", [0, 1, "all"])
+def test_sigterm_stops_both_at_one_step(receiver, tiny_values, tmp_path):
     values = tiny_values(**{"training.num_steps": 4000, "training.validation.every": 5, "training.optimizer": "sgd"})
     folder = tmp_path / "two"
     process = start("train", folder, values)
@@ -82,7 +82,10 @@ def test_sigterm_to_one_stops_both(rank, tiny_values, tmp_path):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    os.kill(ranks(process)[rank], signal.SIGTERM)
+    # Slurm signals torchrun and its workers, and torchrun passes it on to them.
+    workers = ranks(process)
+    for receiver_id in [*workers, process.pid] if receiver == "all" else [workers[receiver]]:
+        os.kill(receiver_id, signal.SIGTERM)
     text, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     status = Run(folder).status()

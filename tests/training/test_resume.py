@@ -17,7 +17,7 @@ from fieldcast import training
 from fieldcast.checkpoint import checkpoints, load_checkpoint
 from fieldcast.config import read_config
 from fieldcast.errors import ConfigError, TrainingStopped
-from fieldcast.interrupts import StopRequest
+from fieldcast.interrupts import SIGNALS, StopRequest, listen
 from fieldcast.training import resume, train
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -206,3 +206,32 @@ def test_new_run_into_an_old_folder_is_refused(tiny_config, tmp_path):
     train(tiny_config(**{"training.num_steps": 1}), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"holds a run already: `fieldcast resume .*`, or name another folder"):
         train(tiny_config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_one_signal_asks_two_leave(number, monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    before = signal.getsignal(number)
+    with listen() as request:
+        assert not request.made
+        os.kill(os.getpid(), number)
+        assert request.made
+        assert left == []
+        os.kill(os.getpid(), number)
+        assert left == [128 + number]
+    assert signal.getsignal(number) is before
+
+
+def test_torchrun_passes_on_what_its_workers_had(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with listen() as request:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request.made
+        assert left == []
+        request.when -= 6
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert left == [143]

@@ -155,6 +155,7 @@ class _Part:
 
     where: str
     dataset: xr.Dataset
+    name: str  # of the first variable
     axes: Axes
     times: np.ndarray
     calendar: str
@@ -179,7 +180,7 @@ class _Part:
         label = f"{where}: '{axes.time_variable}'"
         encoded = read_values(variable.variable, label)
         axis = decode_axis(encoded, variable.attrs, label)
-        return cls(where, dataset, axes, axis.times, axis.calendar)
+        return cls(where, dataset, config.variables[0], axes, axis.times, axis.calendar)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -195,7 +196,12 @@ class _Part:
                 units = {"units": coordinate.attrs["units"]} if "units" in coordinate.attrs else {}
                 attributes[name] = units | _plain(coordinate.attrs)
         rows, columns = coordinates.get(self.axes.rows), coordinates.get(self.axes.columns)
-        return Grid(self.axes.rows, self.axes.columns, rows, columns, attributes)
+        return Grid(self.axes.rows, self.axes.columns, rows, columns, attributes, self._mapping())
+
+    def _mapping(self) -> tuple[str, dict] | None:
+        name = str(self.dataset[self.name].attrs.get("grid_mapping", ""))
+        mapping = self.dataset.variables.get(name)
+        return None if mapping is None else (name, _plain(mapping.attrs))
 
     def raw(self, name: str, positions: np.ndarray | None, window: tuple[slice, slice]) -> np.ndarray:
         """Stored values (n, H, W) at the positions, or of all frames."""

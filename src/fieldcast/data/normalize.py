@@ -14,7 +14,8 @@ from fieldcast.errors import DataError
 from fieldcast.settings import Settings, TupleOf
 
 TransformName = Literal["identity", "scale", "log-rate", "dbz"]
-DRY_RATE = 0.1  # mm/h; less is no rain to the dbz transform
+DRY_RATE = 0.1  # mm/h; no more than this is no rain to the dbz transform
+FLOOR_MARGIN = 1e-3  # dBZ, above the rounding of float32, so that no rain comes back as none
 
 
 class NormalizerSettings(Settings):
@@ -50,7 +51,7 @@ class Transform:
         if self.name == "dbz":
             a, b = self.reflectivity
             rate = (10 ** (values / 10) / a) ** (1 / b)
-            return torch.where(values > self.floor, rate, torch.zeros_like(rate))
+            return torch.where(values > self.floor + FLOOR_MARGIN, rate, torch.zeros_like(rate))
         return values
 
     @property

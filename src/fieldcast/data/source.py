@@ -23,7 +23,8 @@ class Grid:
     """Where the pixels are: names and values of the row and column axes, and what else labels the map.
 
     ``rows`` (H,) and ``columns`` (W,) are coordinate values, or None where the axis has no coordinate;
-    ``attributes`` maps an axis name to its attributes.
+    ``attributes`` maps an axis name to its attributes; ``mapping`` is the name and the attributes of the CF
+    grid mapping, where there is one.
     """
 
     row_name: str = "y"
@@ -31,14 +32,18 @@ class Grid:
     rows: np.ndarray | None = None
     columns: np.ndarray | None = None
     attributes: dict[str, dict] = field(default_factory=dict)
+    mapping: tuple[str, dict] | None = None
 
     def spacing(self) -> tuple[float | None, float | None]:
-        """Step of the row and column coordinate (signed, the median step), None where there is none."""
+        """Step of the row and column coordinate (signed, on average), None where there is none."""
         return _step(self.rows), _step(self.columns)
 
 
 def _step(axis: np.ndarray | None) -> float | None:
-    return float(np.median(np.diff(axis))) if axis is not None and len(axis) > 1 else None
+    if axis is None or len(axis) < 2:
+        return None
+    # The mean step, because the differences of float32 coordinates are noisy.
+    return (float(axis[-1]) - float(axis[0])) / (len(axis) - 1)
 
 
 class FrameSequence(Protocol):

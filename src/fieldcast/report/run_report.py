@@ -48,7 +48,7 @@ def show_case(run: Run, source: Source, samples: Samples) -> list[xr.DataArray]:
     """The sample with the largest targets: observed, model and baselines side by side, one array a variable."""
     numbers = spread(len(samples), CANDIDATES)
     amounts = [float(samples.batch_and_truth([number])[1].nanmean()) for number in numbers]
-    number = numbers[int(np.nanargmax(amounts))]
+    number = numbers[int(np.argmax(np.nan_to_num(amounts, nan=-np.inf)))]
     batch, truth = samples.batch_and_truth([number])
     models = {run.config.model_key: run.model()}
     models |= {key: build(key, num_channels=len(source.variables)) for key in BASELINES if key not in models}

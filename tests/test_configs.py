@@ -1,0 +1,53 @@
+"""Every configuration in configs/ is whole, and trains for two steps when it is made small."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fieldcast.config import load_config, read_toml
+from fieldcast.data.samples import radar_sample_path
+from fieldcast.training import train
+
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.rglob("*.toml"))
+SMALL = (
+    "training.num_steps=2",
+    "training.batch_size=2",
+    "training.validation.every=2",
+    "training.validation.num_samples=1",
+)
+NARROW = {"head_width": 4, "flow_width": 4, "num_links": 2}
+
+
+def shrink(path, digits_file) -> tuple[str, ...]:
+    """What to set so that two steps take a moment and need no data from elsewhere."""
+    values, config = read_toml(path), load_config(path)
+    found = [*SMALL, f"model.widths={[4] * len(config.model.widths)}"]
+    found += [f"model.{name}={value}" for name, value in NARROW.items() if hasattr(config.model, name)]
+    if values["source"]["key"] == "netcdf":
+        found += [f"source.paths='{radar_sample_path()}'", "windows.crop=32"]
+    elif values["source"]["key"].startswith("moving-mnist"):
+        found += [f"source.digits='{digits_file}'", "source.subset=40"]
+        found += ["splits.train=4", "splits.validation=1", "splits.test=1"]
+    else:
+        pytest.fail(f"{path} has a source that this test does not know: say here where small data come from")
+    return tuple(found)
+
+
+def test_there_are_not_too_many():
+    assert 1 <= len(CONFIGS) <= 20
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(FOLDER)))
+class TestEach:
+    def test_it_is_whole(self, path):
+        config = load_config(path)
+        assert config.name == "-".join(path.relative_to(FOLDER).with_suffix("").parts)
+        assert path.read_text().startswith("#"), "the first line says what it is for"
+
+    def test_two_steps(self, path, digits_file, tmp_path):
+        run = train(path, tmp_path / "run", "cpu", shrink(path, digits_file))
+        assert [row["step"] for row in run.history()] == [2]
+        assert run.status()["state"] == "finished"
+        shutil.rmtree(run.folder)
