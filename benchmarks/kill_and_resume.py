@@ -21,7 +21,7 @@ import torch
 
 from fieldcast.checkpoint import checkpoints, load_checkpoint
 from fieldcast.config import read_config
-from fieldcast.training import resume, train
+from fieldcast.training.loop import resume, train
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from fieldcast.config import read_config
 from fieldcast.run import Run
-from fieldcast.training import train
+from fieldcast.training.loop import train
 
 NUM_FRAMES, NUM_ROWS, NUM_COLUMNS, NUM_INPUTS, NUM_TARGETS = 72, 16, 24, 3, 3
 START = np.datetime64("2018-05-10T00:00", "ns")

@@ -7,7 +7,7 @@ import pytest
 
 from fieldcast.config import load_config, read_toml
 from fieldcast.data.samples import radar_sample_path
-from fieldcast.training import train
+from fieldcast.training.loop import train
 
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.toml"))

@@ -16,8 +16,8 @@ SOURCE = Path(fieldcast.__file__).parent
 
 # A unit is a module or a package directly under fieldcast.
 TOP = {"cli", "demo"}
-LEARNING = {"training", "evaluate", "forecast", "explain", "report", "run", "session", "checkpoint", "config"}
-FORECASTERS = {"models", "baselines"}
+LEARNING = {"training", "evaluate", "forecast", "explain", "report", "run", "checkpoint", "config"}
+FORECASTERS = {"models"}
 PARTS = {"layers", "cells", "evolve", "losses", "metrics", "data"}
 
 FORBIDDEN = {
@@ -26,8 +26,8 @@ FORBIDDEN = {
     "layers": TOP | LEARNING | FORECASTERS | (PARTS - {"layers"}),
     "cells": TOP | LEARNING | FORECASTERS | (PARTS - {"cells", "layers"}),
     **dict.fromkeys(("evolve", "losses", "metrics", "data"), TOP | LEARNING | FORECASTERS),
-    **dict.fromkeys(FORECASTERS, TOP | LEARNING),
-    **dict.fromkeys(LEARNING, TOP),
+    **dict.fromkeys(sorted(FORECASTERS), TOP | LEARNING),
+    **dict.fromkeys(sorted(LEARNING), TOP),
 }
 
 

@@ -174,9 +174,9 @@ def test_config_has_the_weights_above_zero():
     ("values", "message"),
     [
         ({}, "'loss': every weight is 0; set at least one of mse, mae, ssim, cross_entropy above 0"),
-        ({"mse": -1.0}, "'loss.mse' = -1.0: Input should be greater than or equal to 0"),
+        ({"mse": -1.0}, "'loss.mse' = -1.0: input should be greater than or equal to 0"),
         ({"mse": 1.0, "sim": 0.05}, "unknown key 'loss.sim': did you mean 'ssim'"),
-        ({"mse": "1"}, "'loss.mse' = '1': Input should be a valid number"),
+        ({"mse": "1"}, "'loss.mse' = '1': input should be a valid number"),
     ],
 )
 def test_bad_config_is_refused(values, message):

@@ -63,7 +63,7 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="table.key=value, instead of the file's.")] = None,
 ) -> None:
     """Train a model as a TOML file says."""
-    from fieldcast.training import train as run_training
+    from fieldcast.training.loop import train as run_training
 
     print(run_training(config, output, device, tuple(set_ or ())).folder)
 
@@ -71,7 +71,7 @@ def train(
 @app.command()
 def resume(run: RunFolder, device: Device = "auto") -> None:
     """Go on with a run that was stopped or killed."""
-    from fieldcast.training import resume as resume_training
+    from fieldcast.training.loop import resume as resume_training
 
     print(resume_training(run, device).folder)
 

@@ -11,7 +11,7 @@ from fieldcast.evaluate import evaluate
 from fieldcast.forecast import forecast, save_forecast
 from fieldcast.report.run_report import report
 from fieldcast.run import Run
-from fieldcast.training import train
+from fieldcast.training.loop import train
 
 MINUTES = (5, 10, 15, 20, 30, 40, 50, 60)
 

@@ -225,7 +225,7 @@ class TestRefusals:
 
     def test_a_run_on_another_source(self, tmp_path, tiny_values):
         from fieldcast.config import read_config
-        from fieldcast.training import train
+        from fieldcast.training.loop import train
 
         values = tiny_values(**{"training.num_steps": 1})
         run = train(read_config(values), tmp_path / "run", "cpu")

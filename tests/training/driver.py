@@ -8,7 +8,7 @@ import torch
 
 from fieldcast.config import read_config
 from fieldcast.errors import FieldcastError
-from fieldcast.training import resume, train
+from fieldcast.training.loop import resume, train
 
 torch.set_num_threads(1)
 verb, folder, values = sys.argv[1:]

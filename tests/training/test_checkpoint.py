@@ -31,7 +31,7 @@ from fieldcast.errors import CheckpointError, ConfigError, FieldcastError, OutOf
 from fieldcast.files import sha256, write_atomic
 from fieldcast.models import build
 from fieldcast.run import Run, lock
-from fieldcast.training import resume, train
+from fieldcast.training.loop import resume, train
 
 PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -172,7 +172,7 @@ def test_saving_over_a_damaged_one(saved):
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "radam", "rmsprop", "sgd"])
 def test_optimizer_round_trip(name):
-    from fieldcast.session import OPTIMIZERS
+    from fieldcast.training.session import OPTIMIZERS
 
     def make():
         torch.manual_seed(0)
@@ -298,10 +298,10 @@ def test_full_disk_in_training(tiny_config, tmp_path, monkeypatch):
 def test_vanished_run_folder(tiny_config, tmp_path, monkeypatch):
     import shutil
 
-    from fieldcast import training
+    from fieldcast.training import loop
 
-    own = training.validate
-    monkeypatch.setattr(training, "validate", lambda session: (shutil.rmtree(session.folder), own(session))[1])
+    own = loop.validate
+    monkeypatch.setattr(loop, "validate", lambda session: (shutil.rmtree(session.folder), own(session))[1])
     with pytest.raises(FieldcastError, match="can't be written: No such file or directory") as caught:
         train(tiny_config(), tmp_path / "run")
     assert caught.value.exit_code == 1

@@ -10,14 +10,14 @@ import torch
 from conftest import radar_dataset
 from pydantic import ValidationError
 
-from fieldcast import training
 from fieldcast.checkpoint import checkpoints, load_checkpoint
-from fieldcast.draws import crop_corners, sample_numbers, teaching_mask
 from fieldcast.errors import ConfigError, DataError, TrainingDiverged
 from fieldcast.processes import Processes, choose_device
 from fieldcast.run import HISTORY, Run
-from fieldcast.session import OPTIMIZERS, open_session
-from fieldcast.training import load_batch, resume, train, train_step, validate
+from fieldcast.training import loop
+from fieldcast.training.draws import crop_corners, sample_numbers, teaching_mask
+from fieldcast.training.loop import load_batch, resume, train, train_step, validate
+from fieldcast.training.session import OPTIMIZERS, open_session
 from fieldcast.training_settings import ScheduleSettings
 
 
@@ -29,7 +29,7 @@ def opened(config, folder):
 def validation_losses(monkeypatch, *losses):
     """Makes the validations of the next run give these losses."""
     waiting = iter(losses)
-    monkeypatch.setattr(training, "validate", lambda session: next(waiting))
+    monkeypatch.setattr(loop, "validate", lambda session: next(waiting))
 
 
 def test_loss_goes_down_on_what_can_be_learned(tiny_config, tmp_path):
@@ -89,8 +89,8 @@ def test_history_and_files(tiny_config, tmp_path):
 
 def test_train_loss_is_the_mean_of_the_steps(tiny_config, tmp_path, monkeypatch):
     losses = []
-    step = training.train_step
-    monkeypatch.setattr(training, "train_step", lambda *args: (losses.append(step(*args)), losses[-1])[1])
+    step = loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *args: (losses.append(step(*args)), losses[-1])[1])
     run = train(tiny_config(**{"training.num_steps": 4}), tmp_path / "run")
     assert [row["train_loss"] for row in run.history()] == pytest.approx([np.mean(losses[:2]), np.mean(losses[2:])])
 
@@ -110,7 +110,7 @@ def test_divergence(learning_rate, tiny_config, tmp_path):
 
 def test_divergence_names_step_and_samples(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(**{"training.num_steps": 6, "training.validation.every": 2})
-    load = training.load_batch
+    load = loop.load_batch
 
     def load_poisoned(session, step):
         batch = load(session, step)
@@ -118,7 +118,7 @@ def test_divergence_names_step_and_samples(tiny_config, tmp_path, monkeypatch):
             batch.inputs[1, 0, 0, 0, 0] = math.nan
         return batch
 
-    monkeypatch.setattr(training, "load_batch", load_poisoned)
+    monkeypatch.setattr(loop, "load_batch", load_poisoned)
     with pytest.raises(TrainingDiverged) as caught:
         train(config, tmp_path / "run")
     assert f"at step 5, samples {sample_numbers(0, 4, 4, 10)}: stopped before the weights were changed" in str(
@@ -128,7 +128,7 @@ def test_divergence_names_step_and_samples(tiny_config, tmp_path, monkeypatch):
     run = Run(tmp_path / "run")
     assert run.status()["reason"] == str(caught.value)
     assert [path.name for path in checkpoints(run.checkpoint_folder)] == ["step-00000004", "step-00000002"]
-    monkeypatch.setattr(training, "load_batch", load)
+    monkeypatch.setattr(loop, "load_batch", load)
     whole = train(config, tmp_path / "whole")
     gone_on = resume(run.folder)
     paths = [checkpoints(one.checkpoint_folder)[0] for one in (whole, gone_on)]

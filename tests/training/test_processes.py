@@ -17,7 +17,7 @@ from conftest import radar_dataset
 from fieldcast.checkpoint import checkpoints, load_checkpoint
 from fieldcast.config import read_config
 from fieldcast.run import Run
-from fieldcast.training import resume, train
+from fieldcast.training.loop import resume, train
 
 DRIVER = Path(__file__).with_name("driver.py")
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="this torch has no torch.distributed")

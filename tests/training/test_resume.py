@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fieldcast import training
 from fieldcast.checkpoint import checkpoints, load_checkpoint
 from fieldcast.config import read_config
 from fieldcast.errors import ConfigError, TrainingStopped
-from fieldcast.interrupts import SIGNALS, StopRequest, listen
-from fieldcast.training import resume, train
+from fieldcast.training import loop
+from fieldcast.training.interrupts import SIGNALS, StopRequest, listen
+from fieldcast.training.loop import resume, train
 
 DRIVER = Path(__file__).with_name("driver.py")
 CASES = {
@@ -44,10 +44,10 @@ def stop_after(monkeypatch):
             request.made = number + 1 == step
             return own_step(session, batch, number)
 
-        monkeypatch.setattr(training, "listen", listen)
-        monkeypatch.setattr(training, "train_step", train_step)
+        monkeypatch.setattr(loop, "listen", listen)
+        monkeypatch.setattr(loop, "train_step", train_step)
 
-    own_step = training.train_step
+    own_step = loop.train_step
     return at
 
 
@@ -102,8 +102,8 @@ def test_stopped_after_every_step(tiny_config, tmp_path, stop_after):
 def test_a_stop_saves_once(tiny_config, tmp_path, stop_after, monkeypatch):
     # A second save of the same step would have to take the first one away.
     saves = []
-    save = training.save_session
-    monkeypatch.setattr(training, "save_session", lambda session: (saves.append(session.progress.step), save(session)))
+    save = loop.save_session
+    monkeypatch.setattr(loop, "save_session", lambda session: (saves.append(session.progress.step), save(session)))
     stop_after(2)
     with pytest.raises(TrainingStopped):
         train(tiny_config(), tmp_path / "run")

@@ -24,8 +24,8 @@ from fieldcast.environment import describe_environment
 from fieldcast.errors import ConfigError, TrainingDiverged
 from fieldcast.models import Forecaster
 from fieldcast.processes import Processes
-from fieldcast.progress import TrainingDisplay
 from fieldcast.run import build_model, write_history, write_json
+from fieldcast.training.display import TrainingDisplay
 
 # What a run that goes on may have otherwise than when it was stopped; with the same values it ends with the same bits.
 MAY_CHANGE = (

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from fieldcast.config import RunConfig, load_config
 from fieldcast.data import Batch
-from fieldcast.draws import crop_corners, sample_numbers, seed_torch, teaching_mask
 from fieldcast.errors import ConfigError, FieldcastError, TrainingDiverged, TrainingStopped
-from fieldcast.interrupts import StopRequest, listen
 from fieldcast.losses import LOSSES, counts, weighted_loss
-from fieldcast.prefetch import Prefetcher
 from fieldcast.processes import Processes, choose_device, join_processes
-from fieldcast.progress import TrainingDisplay
 from fieldcast.run import Run, lock, write_json
-from fieldcast.session import Session, open_session, save_session
+from fieldcast.training.display import TrainingDisplay
+from fieldcast.training.draws import crop_corners, sample_numbers, seed_torch, teaching_mask
+from fieldcast.training.interrupts import StopRequest, listen
+from fieldcast.training.prefetch import Prefetcher
+from fieldcast.training.session import Session, open_session, save_session
 
 
 def train(
