@@ -53,34 +53,38 @@ class PlainStack(nn.Module):
         return nn.functional.pixel_shuffle(torch.stack(outputs[steps - 1 :], dim=1), 4)
 
 
+def random_batch(size: int, num_frames: int) -> Batch:
+    frames = torch.rand(size, 2 * num_frames, 1, 64, 64)
+    times = torch.arange(1.0 - num_frames, 1.0 + num_frames).expand(size, -1)
+    inputs, targets = frames.split(num_frames, dim=1)
+    valid = torch.ones_like(targets, dtype=torch.bool)
+    return Batch(inputs, times[:, :num_frames], targets, times[:, num_frames:], valid, torch.zeros(size))
+
+
 def measure(who: str, precision: str, batch_size: int, repeats: int) -> dict:
     torch.manual_seed(0)
-    frames = torch.rand(batch_size, 20, 1, 64, 64)
-    times = torch.arange(-9.0, 11.0).expand(batch_size, -1)
-    batch = Batch(frames[:, :10], times[:, :10], frames[:, 10:], times[:, 10:],
-                  torch.ones_like(frames[:, 10:], dtype=torch.bool), torch.zeros(batch_size))  # fmt: skip
     model = build("convlstm-stack", "openstl-mnist") if who == "fieldcast" else PlainStack()
     if who == "plain, same options":
         model.to(memory_format=torch.channels_last)
 
-    def forecast() -> torch.Tensor:
+    def forecast(batch: Batch) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             return model.forward_train(batch)[0] if who == "fieldcast" else model(batch.inputs)
 
-    def train() -> None:
+    def train(batch: Batch) -> None:
         model.zero_grad()
-        (forecast().float() - batch.targets).square().mean().backward()
+        (forecast(batch).float() - batch.targets).square().mean().backward()
 
-    def infer() -> None:
+    def infer(batch: Batch) -> None:
         with torch.inference_mode():
-            forecast()
+            forecast(batch)
 
-    row = {}
+    row, warm_up, batch = {}, random_batch(1, 2), random_batch(batch_size, 10)
     for name, work in (("inference_s", infer), ("training_s", train)):
-        work()
+        work(warm_up)
         started = time.perf_counter()
         for _ in range(repeats):
-            work()
+            work(batch)
         row[name] = (time.perf_counter() - started) / repeats
     return {**row, "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

@@ -35,7 +35,7 @@ def demo_settings() -> dict[str, Any]:
             "test": ["2018-05-19", "2018-05-21"],
         },
         "model": {"key": "convgru", "widths": [16, 32, 48], "strides": [2, 2, 2]},
-        "loss": {"mse": 1.0, "mae": 0.5},
+        "loss": {"mse": 1.0, "mae": 0.5, "ssim": 0.05},
         "training": {
             "num_steps": 400,
             "batch_size": 4,

@@ -78,7 +78,7 @@ def evaluate(
     scores.attrs |= {
         "split": split,
         "num_samples": len(numbers),
-        "data_range": ", ".join(f"{space.name}: {space.data_range:g} {space.units}" for space in spaces),
+        "data_range": ", ".join(f"{s.name}: {s.data_range:g} {s.units}".removesuffix(" 1") for s in spaces),
         "unit_space": "normalised by " + ", ".join(transform.name for transform in samples.normalizer.transforms),
         "precision": run.config.training.precision,
         "frame_pixels": len(source.variables) * source.shape[0] * source.shape[1],

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from fieldcast.data import Samples, Source
+from fieldcast.data.source import Variable
 from fieldcast.evaluate import BASELINES, evaluate, load_scores, predict, spread
 from fieldcast.forecast import decode_times
 from fieldcast.models import build
@@ -76,7 +77,12 @@ def show_case(run: Run, source: Source, samples: Samples) -> list[xr.DataArray]:
             coordinates,
             ("panel", "lead_time", "y", "x"),
             name=variable.name,
-            attrs={"long_name": variable.name.replace("_", " "), **variable.attributes, "units": variable.units},
+            attrs={"long_name": _title(variable), **variable.attributes, "units": variable.units},
         )
         for channel, variable in enumerate(source.variables)
     ]
+
+
+def _title(variable: Variable) -> str:
+    """A name to read, where the file gives none: by what it is rather than by what the file calls it."""
+    return str(variable.attributes.get("standard_name", variable.name)).replace("_", " ")
