@@ -88,16 +88,16 @@ class TestCommands:
         assert document["convention"] == convention
         assert document["attributes"]["num_samples"] == 2
         assert document["lead_time_seconds"] == [300, 600, 900]
-        assert {"convgru", "persistence", "metric", "space"} == set(document["overall"][0])
+        assert {"convgru", "persistence", "metric", "space", "units"} == set(document["overall"][0])
         assert document["scores"]["mse"]["physical"]["persistence"]["overall"] > 0
 
-    @pytest.mark.parametrize(("convention", "word"), [("fieldcast", "(mm/h)^2"), ("thesis", "(unit, (1)^2)")])
+    @pytest.mark.parametrize(("convention", "word"), [("fieldcast", "(mm/h)^2"), ("thesis", "x 10^4")])
     def test_evaluate_as_a_table(self, call, tiny_run, convention, word):  # noqa: F811
         code, out, err = call("evaluate", tiny_run.folder, "--split", "validation", "--convention", convention)
         assert (code, err) == (0, "")
         assert "split validation" in out
         assert word in out
-        assert [line.split()[0] for line in out.splitlines()[-3:]] == ["5", "10", "15"]
+        assert [line.split()[0] for line in out.splitlines()[-3:]] == ["+5", "+10", "+15"]
 
     def test_forecast(self, call, tiny_run, rain_file, tmp_path):  # noqa: F811
         path = tmp_path / "out.nc"

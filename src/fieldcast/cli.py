@@ -178,9 +178,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _print_scores(run: Any, convention: str, as_json: bool) -> None:
-    import numpy as np
-
-    from fieldcast.evaluate import load_scores, plain_numbers, score_rows, scores_document
+    from fieldcast.evaluate import lead_rows, load_scores, plain_numbers, score_rows, scores_document
 
     scores = load_scores(run)
     assert scores is not None
@@ -191,15 +189,8 @@ def _print_scores(run: Any, convention: str, as_json: bool) -> None:
     print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
           f"data range {scores.attrs['data_range']}; unit: {scores.attrs['unit_space']}")  # fmt: skip
     _print_table(score_rows(scores, convention), False)
-    space = str(scores.space.values[0]) if convention == "fieldcast" else "unit"
-    minutes = scores.lead_time.values / np.timedelta64(1, "m")
-    print(f"\n{scores.mse.attrs['long_name']} by lead time ({space}, {scores.mse.attrs[f'units_{space}']})")
-    rows = [
-        {"minutes": f"{lead:g}"}
-        | {str(m): f"{float(scores.mse.sel(space=space, model=m)[k]):.5g}" for m in scores.model.values}
-        for k, lead in enumerate(minutes)
-    ]
-    _print_table(rows, False)
+    print(f"\nby lead time, {'physical' if convention == 'fieldcast' else 'unit'} space")
+    _print_table(lead_rows(scores, convention), False)
 
 
 def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:

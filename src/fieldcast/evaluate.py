@@ -17,7 +17,8 @@ from fieldcast.data import Batch, Normalizer, Samples
 from fieldcast.data.source import NANOSECONDS, Source
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.files import write_atomic
-from fieldcast.metrics import METRICS
+from fieldcast.lead_times import lead_labels
+from fieldcast.metrics import METRICS, Metric
 from fieldcast.metrics.conventions import CONVENTIONS, restate
 from fieldcast.models import Forecaster, build
 from fieldcast.processes import choose_device
@@ -26,6 +27,7 @@ from fieldcast.settings import look_up
 
 BASELINES = ("persistence",)
 UNIT = "unit"
+SHOWN_BY_LEAD_TIME = ("mse", "mae", "psnr", "ssim")
 
 
 @dataclass(frozen=True)
@@ -156,13 +158,17 @@ def _table(
             "long_name": metric.long_name,
             "convention": metric.convention,
             "orientation": metric.orientation,
-            **{f"units_{space.name}": metric.units.format(units=space.units) for space in spaces},
+            **{f"units_{space.name}": _units(metric, space.units) for space in spaces},
         }
         by_lead = torch.stack([torch.stack(row) for row in rows]).numpy()
         overall = torch.stack([torch.stack(row) for row in pooled]).numpy()
         scores[name] = (("space", "model", "lead_time"), by_lead, attributes)
         scores[f"{name}_overall"] = (("space", "model"), overall, attributes)
     return scores
+
+
+def _units(metric: Metric, units: str) -> str:
+    return "1" if units == "1" and "{units}" in metric.units else metric.units.format(units=units)
 
 
 def save_scores(run: Run, scores: xr.Dataset) -> None:
@@ -224,10 +230,27 @@ def score_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
     rows = []
     for space in spaces:
         for name in names:
-            row: dict[str, str | float] = {"space": str(space)}
+            row: dict[str, str | float] = {"space": str(space), "metric": "", "units": ""}
+            if convention == "fieldcast":
+                row["units"] = scores[name].attrs[f"units_{space}"]
             for model in scores.model.values:
                 value = float(scores[f"{name}_overall"].sel(space=space, model=model))
                 restated, row["metric"] = restate(name, value, convention, int(scores.attrs["frame_pixels"]))
                 row[str(model)] = restated
             rows.append(row)
+    return rows
+
+
+def lead_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
+    """Scores by lead time as rows for a table, in the first space of the convention; see ``score_rows``."""
+    names = SHOWN_BY_LEAD_TIME if convention == "fieldcast" else tuple(look_up(CONVENTIONS, convention, "convention"))
+    space = str(scores.space.values[0]) if convention == "fieldcast" else UNIT
+    rows = []
+    for number, label in enumerate(lead_labels(scores.lead_time.values)):
+        row: dict[str, str | float] = {"lead time": label}
+        for name in names:
+            for model in scores.model.values:
+                value = float(scores[name].sel(space=space, model=model)[number])
+                row[f"{name} {model}"] = restate(name, value, convention, int(scores.attrs["frame_pixels"]))[0]
+        rows.append(row)
     return rows

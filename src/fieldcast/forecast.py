@@ -107,9 +107,8 @@ def _check_fit(source: Source, state: dict[str, Any]) -> None:
     for name, step, trained in zip(state["grid"]["names"], own, wanted, strict=True):
         if trained is not None and (step is None or abs(step - trained) > GRID_TOLERANCE * abs(trained)):
             came = "no coordinate" if step is None else f"a spacing of {step:g}"
-            raise DataError(
-                f"the input has {came} along {name}, the model was trained on {trained:g}: regrid the input"
-            )
+            todo = f"give it the coordinate '{name}'" if step is None else "regrid it"
+            raise DataError(f"the input has {came} along {name}, the model was trained on {trained:g}: {todo}")
     if abs(source.cadence - state["cadence"]) > state["cadence"] // 200:
         raise DataError(
             f"the input has a frame every {source.cadence / 60e9:g} min, the model was trained on one every "

@@ -47,8 +47,14 @@ def look_up(table: dict, key: str, what: str):
     return table[key]
 
 
-def read_settings(model: type[SettingsType], values: dict, where: str) -> SettingsType:
+def read_settings(model: type[SettingsType], values: dict, where: str, also: tuple[str, ...] = ()) -> SettingsType:
     """Make ``model`` from plain values, with every fault of theirs in one error.
+
+    Args:
+        model: the settings to make.
+        values: what a file says.
+        where: the table's name.
+        also: keys of the same table that somebody else reads, so that a slip in one of them is understood.
 
     Raises:
         ConfigError: that names each key, what came, and what is allowed.
@@ -59,13 +65,13 @@ def read_settings(model: type[SettingsType], values: dict, where: str) -> Settin
         # The members of a union complain one by one, about the same place.
         places: dict[str, list[str]] = {}
         for fault in error.errors():
-            start, reason = _complaint(model, fault, where)
+            start, reason = _complaint(model, fault, where, also)
             places.setdefault(start, []).append(reason)
         lines = [start + " or ".join(dict.fromkeys(reasons)) for start, reasons in places.items()]
         raise ConfigError("; ".join(lines)) from None
 
 
-def _complaint(model: type[Settings], fault: Any, where: str) -> tuple[str, str]:
+def _complaint(model: type[Settings], fault: Any, where: str, also: tuple[str, ...]) -> tuple[str, str]:
     """Where a fault is, and what it is."""
     names, fields = [where] if where else [], dict(model.model_fields)
     for part in fault["loc"]:
@@ -77,7 +83,9 @@ def _complaint(model: type[Settings], fault: Any, where: str) -> tuple[str, str]
             fields = dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else {}
     path = ".".join(names)
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{path}': ", nearest(fault["loc"][-1], fields)
+        return f"unknown key '{path}': ", nearest(
+            fault["loc"][-1], [*fields, *(also if len(fault["loc"]) == 1 else ())]
+        )
     if fault["type"] == "missing":
         return f"missing key '{path}'", ""
     if fault["type"] == "value_error":

@@ -111,7 +111,7 @@ class TestScores:
             assert attributes["convention"] == metric.convention
             assert attributes["orientation"] == metric.orientation
         assert scores.mae.attrs["units_physical"] == "mm/h"
-        assert scores.mse.attrs["units_unit"] == "(1)^2"
+        assert scores.mse.attrs["units_unit"] == "1"
         assert scores.attrs["split"] == "test"
         assert scores.attrs["precision"] == "float32"
         assert scores.attrs["frame_pixels"] == NUM_ROWS * NUM_COLUMNS

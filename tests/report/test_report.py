@@ -12,8 +12,9 @@ import xarray as xr
 from PIL import Image
 
 from fieldcast.errors import DataError
+from fieldcast.lead_times import lead_labels
 from fieldcast.report import ReportContents, write_report
-from fieldcast.report.contents import lead_labels, time_label
+from fieldcast.report.contents import time_label
 from fieldcast.report.player import MAX_PIXELS, frame_png, thinning
 from fieldcast.report.scale import MISSING_COLOUR, RAIN_BOUNDARIES, colour_scale
 from fieldcast.report.scores import verdict

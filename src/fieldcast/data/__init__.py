@@ -64,9 +64,8 @@ def source_settings(values: dict) -> SourceSettings:
     key = values.pop("key")
     row = look_up(SOURCES, key, "source")
     shared = {name: values.pop(name) for name in NormalizerSettings.model_fields if name in values}
-    return SourceSettings(
-        key, read_settings(row.settings, values, "source"), read_settings(NormalizerSettings, shared, "source")
-    )
+    own = read_settings(row.settings, values, "source", ("key", *NormalizerSettings.model_fields))
+    return SourceSettings(key, own, read_settings(NormalizerSettings, shared, "source"))
 
 
 __all__ = ["SOURCES", "Batch", "Normalizer", "Samples", "Source", "SourceSettings", "make_samples", "source_settings"]

@@ -45,7 +45,7 @@ def model_settings(values: dict) -> tuple[str, ModelSettings]:
     key, preset = values.pop("key"), values.pop("preset", None)
     row: ModelRow = look_up(MODELS, key, "model")
     published = look_up(row.presets, preset, f"preset of {key}") if preset is not None else {}
-    return key, read_settings(row.settings, {**published, **values}, "model")
+    return key, read_settings(row.settings, {**published, **values}, "model", ("key", "preset"))
 
 
 def build(key: str, preset: str | None = None, num_channels: int = 1, **settings) -> Forecaster:

@@ -12,9 +12,6 @@ BASELINES = ("persistence", "climatology", "optical-flow")
 CASE_DIMENSIONS = ("panel", "lead_time", "y", "x")
 OBSERVED = "observed"
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-NANOSECONDS = 1_000_000_000
-
 
 @dataclass(frozen=True)
 class ReportContents:
@@ -59,23 +56,6 @@ class ReportContents:
         return sorted((str(model) for model in self.scores["model"].values), key=lambda model: model in BASELINES)
 
 
-def lead_labels(lead_times: np.ndarray) -> list[str]:
-    """Word lead times (L,) timedelta64 with their sign, all in one unit: "+25 min"."""
-    seconds = [int(value) / NANOSECONDS for value in lead_times.astype("timedelta64[ns]").astype(np.int64)]
-    unit, size = lead_unit(lead_times)
-    return [f"{_signed(value / size)} {unit}" for value in seconds]
-
-
-def lead_unit(lead_times: np.ndarray) -> tuple[str, int]:
-    """The largest unit that keeps lead times (L,) whole, else one that suits the longest; and its length in seconds."""
-    nanoseconds = lead_times.astype("timedelta64[ns]").astype(np.int64)
-    for unit, size in _UNITS[:-1]:
-        if nanoseconds.any() and not (nanoseconds % (size * NANOSECONDS)).any():
-            return unit, size
-    longest = np.abs(nanoseconds).max(initial=0) / NANOSECONDS
-    return next(((unit, size) for unit, size in _UNITS if longest >= 2 * size), _UNITS[-1])
-
-
 def time_label(value) -> str:
     """Word a valid time: a datetime64 to the minute (or finer) with UTC, text as it is."""
     if not isinstance(value, np.datetime64):
@@ -112,10 +92,3 @@ def row_zero_is_bottom(case: xr.DataArray) -> bool:
     axis = case["y"]
     on_the_ground = axis.attrs.get("standard_name") in ("projection_y_coordinate", "latitude", "grid_latitude")
     return bool(on_the_ground and axis.values[-1] > axis.values[0])
-
-
-def _signed(value: float) -> str:
-    text = f"{abs(value):.4g}"
-    if text == "0":
-        return text
-    return f"{'+' if value > 0 else '-'}{text}"

@@ -15,14 +15,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from fieldcast.report.contents import (
-    BASELINES,
-    ReportContents,
-    lead_labels,
-    lead_unit,
-    row_zero_is_bottom,
-    units_label,
-)
+from fieldcast.lead_times import lead_labels, lead_unit
+from fieldcast.report.contents import BASELINES, ReportContents, row_zero_is_bottom, units_label
 from fieldcast.report.scale import ColourScale
 
 # After Okabe and Ito: colours that the colour-blind can tell apart and that hold on light and dark ground.

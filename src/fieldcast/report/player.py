@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
-from fieldcast.report.contents import lead_labels, row_zero_is_bottom, time_label
+from fieldcast.lead_times import lead_labels
+from fieldcast.report.contents import row_zero_is_bottom, time_label
 from fieldcast.report.scale import ColourScale
 
 # A palette pixel takes a byte at most before compression, so this bounds the size of the page.

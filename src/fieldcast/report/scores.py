@@ -5,7 +5,8 @@ from html import escape
 import numpy as np
 import xarray as xr
 
-from fieldcast.report.contents import BASELINES, ReportContents, lead_labels, number_label, units_label
+from fieldcast.lead_times import lead_labels
+from fieldcast.report.contents import BASELINES, ReportContents, number_label, units_label
 
 MAIN_METRIC = "mse"
 SHOWN_METRICS = ("mse", "mae", "ssim")

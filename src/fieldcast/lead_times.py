@@ -1,0 +1,33 @@
+"""Lead times in words.
+
+Shapes: L lead times.
+"""
+
+import numpy as np
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+NANOSECONDS = 1_000_000_000
+
+
+def lead_labels(lead_times: np.ndarray) -> list[str]:
+    """Word lead times (L,) timedelta64 with their sign, all in one unit: "+25 min"."""
+    seconds = [int(value) / NANOSECONDS for value in lead_times.astype("timedelta64[ns]").astype(np.int64)]
+    unit, size = lead_unit(lead_times)
+    return [f"{_signed(value / size)} {unit}" for value in seconds]
+
+
+def lead_unit(lead_times: np.ndarray) -> tuple[str, int]:
+    """The largest unit that keeps lead times (L,) whole, else one that suits the longest; and its length in seconds."""
+    nanoseconds = lead_times.astype("timedelta64[ns]").astype(np.int64)
+    for unit, size in _UNITS[:-1]:
+        if nanoseconds.any() and not (nanoseconds % (size * NANOSECONDS)).any():
+            return unit, size
+    longest = np.abs(nanoseconds).max(initial=0) / NANOSECONDS
+    return next(((unit, size) for unit, size in _UNITS if longest >= 2 * size), _UNITS[-1])
+
+
+def _signed(value: float) -> str:
+    text = f"{abs(value):.4g}"
+    if text == "0":
+        return text
+    return f"{'+' if value > 0 else '-'}{text}"
