@@ -60,7 +60,7 @@ def evaluate(
     torch_device = choose_device(device)
     source, splits = run.samples()
     samples: Samples = look_up(splits, split, "split")
-    models = {run.config.model_key: run.model(torch_device)}
+    models = {run.model_name: run.model(torch_device)}
     models |= {key: build(key, num_channels=len(source.variables)) for key in BASELINES if key not in models}
     spaces = describe_spaces(source, samples.normalizer)
     sums: dict[tuple[str, str, str], Tensor] = {}

@@ -47,6 +47,11 @@ class Run:
             raise CheckpointError(f"{path} is not readable: {error}") from None
 
     @property
+    def model_name(self) -> str:
+        """What tables call the model: its key, and whether it was made to ignore times."""
+        return self.config.model_key + (" (times ignored)" if self.config.model.ignore_times else "")
+
+    @property
     def checkpoint_folder(self) -> Path:
         """Where the checkpoints are."""
         return self.folder / "checkpoints"

@@ -24,7 +24,7 @@ from fieldcast.evaluate import (
 )
 from fieldcast.metrics import METRICS
 from fieldcast.report.run_report import report
-from fieldcast.run import Run
+from fieldcast.run import Run, write_json
 
 
 @pytest.fixture(scope="module")
@@ -270,3 +270,14 @@ def test_samples_at_different_times_share_no_table(tmp_path):
     run = train_on(thinned, tmp_path, **changes, **{"splits.train": 0.4, "splits.test": 0.35})
     with pytest.raises(DataError, match="different target times"):
         evaluate(run, device="cpu", batch_size=100)
+
+
+def test_a_table_marks_a_model_that_ignores_times(tiny_run):
+    values = tiny_run.config.resolved()
+    values["model"]["ignore_times"] = True
+    write_json(tiny_run.folder / "config.json", values)
+    run = Run(tiny_run.folder)
+    assert evaluate(run, "validation", num_samples=1, device="cpu").model.values.tolist() == [
+        "convgru (times ignored)",
+        "persistence",
+    ]

@@ -78,7 +78,7 @@ def test_history_and_files(tiny_config, tmp_path):
         assert float(row["learning_rate"]) == pytest.approx(1e-3 * config.training.schedule.scale(step, 5))
         assert 0 < float(row["train_loss"]) < 2
         assert 0 < float(row["validation_loss"]) < 2
-    assert run.status() == {"state": "finished", "exit_code": 0, "reason": ""}
+    assert run.status() == {"state": "finished", "exit_code": 0, "reason": "", "checkpoint": "step-00000005"}
     assert json.loads((run.folder / "config.json").read_text()) == config.resolved()
     assert json.loads((run.folder / "environment.json").read_text())["torch"] == torch.__version__
     assert run.history() == [{key: float(value) for key, value in row.items()} for row in rows]

@@ -35,7 +35,7 @@ def report(run: Run, split: str = "test") -> Path:
     source, splits = run.samples()
     environment = run.folder / "environment.json"
     contents = ReportContents(
-        title=f"{run.config.name}: {run.config.model_key} on {run.config.source.key}",
+        title=f"{run.config.name}: {run.model_name} on {run.config.source.key}",
         scores=scores,
         history=run.history(),
         cases=show_case(run, source, splits[split]),
@@ -51,7 +51,7 @@ def show_case(run: Run, source: Source, samples: Samples) -> list[xr.DataArray]:
     amounts = [float(samples.batch_and_truth([number])[1].nanmean()) for number in numbers]
     number = numbers[int(np.argmax(np.nan_to_num(amounts, nan=-np.inf)))]
     batch, truth = samples.batch_and_truth([number])
-    models = {run.config.model_key: run.model()}
+    models = {run.model_name: run.model()}
     models |= {key: build(key, num_channels=len(source.variables)) for key in BASELINES if key not in models}
     normalise = samples.normalizer
     past = normalise.denormalise(batch.inputs)[0].numpy()

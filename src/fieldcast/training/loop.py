@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldcast.checkpoint import checkpoints
 from fieldcast.config import RunConfig, load_config
 from fieldcast.data import Batch
 from fieldcast.errors import ConfigError, FieldcastError, TrainingDiverged, TrainingStopped
@@ -83,9 +84,15 @@ def _status(folder: Path) -> Iterator[None]:
         code = error.exit_code if isinstance(error, FieldcastError) else 1
         # A disk or folder that can't be written is the very error that is on its way to the user.
         with suppress(OSError, FieldcastError):
-            write_json(folder / "status.json", {"state": state, "exit_code": code, "reason": str(error)})
+            _write_status(folder, state, code, str(error))
         raise
-    write_json(folder / "status.json", {"state": "finished", "exit_code": 0, "reason": ""})
+    _write_status(folder, "finished", 0, "")
+
+
+def _write_status(folder: Path, state: str, code: int, reason: str) -> None:
+    newest = next((path.name for path in checkpoints(folder / "checkpoints")), None)
+    status = {"state": state, "exit_code": code, "reason": reason, "checkpoint": newest}
+    write_json(folder / "status.json", status)
 
 
 def _train(config: RunConfig, folder: Path, device: torch.device, processes: Processes, request: StopRequest) -> None:
