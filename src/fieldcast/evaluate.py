@@ -50,7 +50,7 @@ def evaluate(
         split: "test", "validation" or "train".
         num_samples: this many, spread evenly over the split; None: all.
         device: "auto", "cpu", "cuda".
-        batch_size: samples at a time; None: as in training.
+        batch_size: samples at a time; None: as many pixels as in training.
 
     Returns:
         each metric (space, model, lead_time), pooled over the split in sums, and ``NAME_overall`` (space, model),
@@ -65,7 +65,7 @@ def evaluate(
     spaces = describe_spaces(source, samples.normalizer)
     sums: dict[tuple[str, str, str], Tensor] = {}
     numbers = spread(len(samples), num_samples)
-    size = batch_size or run.config.training.batch_size
+    size = batch_size or samples.whole_maps(run.config.training.batch_size)
     lead_times: Tensor | None = None
     for batch, truth in batches(samples, numbers, size):
         lead_times = batch.target_times[:1] if lead_times is None else lead_times

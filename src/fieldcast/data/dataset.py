@@ -34,6 +34,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def whole_maps(self, batch_size: int) -> int:
+        """How many whole maps hold as many pixels as ``batch_size`` training samples, at least one."""
+        height, width = self.source.shape
+        crop = self.windows.crop
+        return batch_size if crop is None else max(1, batch_size * crop**2 // (height * width))
+
     def batch(self, numbers: Sequence[int], corners: Sequence[tuple[int, int]] | None = None) -> Batch:
         """The samples with these numbers; ``corners`` cut each down to ``windows.crop`` from (row, column)."""
         return self.batch_and_truth(numbers, corners)[0]

@@ -205,7 +205,7 @@ def validate(session: Session) -> float:
     session.model.eval()
     weights = session.config.loss.weights()
     sums = torch.zeros(2, len(weights), dtype=torch.float64)
-    size = max(1, settings.batch_size // session.processes.count // settings.accumulate)
+    size = samples.whole_maps(max(1, settings.batch_size // session.processes.count // settings.accumulate))
     for first in range(0, len(own), size):
         batch = samples.batch(own[first : first + size].tolist()).to(session.device)
         with _precision(session):
