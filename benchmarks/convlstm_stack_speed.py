@@ -23,7 +23,6 @@ CASES = [
     ("plain", "float32"),
     ("plain, same options", "float32"),
     ("fieldcast", "float32"),
-    ("plain", "bf16-mixed"),
     ("plain, same options", "bf16-mixed"),
     ("fieldcast", "bf16-mixed"),
 ]

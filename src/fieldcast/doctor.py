@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fieldcast.data.digits import cache_folder
-from fieldcast.environment import describe_environment, installed_extras
+from fieldcast.environment import bf16_in_hardware, describe_environment, installed_extras
 
 VARIABLES = ("FIELDCAST_CACHE", "FIELDCAST_DEVICE", "FIELDCAST_OFFLINE", "OMP_NUM_THREADS", "TMPDIR")
 
@@ -17,9 +17,10 @@ def examine() -> dict[str, Any]:
     """Versions, devices, threads, folders, environment variables and extras, as plain types."""
     cache = cache_folder()
     existing = next(parent for parent in (cache, *cache.parents) if parent.exists())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
-        **describe_environment("cuda" if torch.cuda.is_available() else "cpu"),
-        "bf16 in hardware": torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512",
+        **describe_environment(device),
+        "bf16 in hardware": bf16_in_hardware(device),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "working folder writable": os.access(Path.cwd(), os.W_OK),
         "free disk": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB",

@@ -41,6 +41,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def bf16_in_hardware(device: torch.device | str) -> bool:
+    """Whether a device has instructions for bfloat16; without them mixed precision is many times slower."""
+    if torch.device(device).type == "cuda":
+        return True
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def installed_extras() -> dict[str, bool]:
     """Which optional features can be used here."""
     return {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()}

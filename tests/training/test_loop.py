@@ -319,3 +319,11 @@ def test_unknown_device(tiny_config, tmp_path):
 def test_missing_cuda(tiny_config, tmp_path):
     with pytest.raises(ConfigError, match=r"no CUDA device \(torch .* sees none\): use --device cpu"):
         train(tiny_config(), tmp_path / "run", device="cuda")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_mixed_precision_without_instructions_for_it_is_said(tiny_config, tmp_path, monkeypatch, capsys, there):
+    monkeypatch.setattr("fieldcast.training.session.bf16_in_hardware", lambda device: there)
+    config = tiny_config(**{"training.precision": "bf16-mixed", "training.num_steps": 1})
+    train(config, tmp_path / "run", "cpu")
+    assert ("many times slower" in capsys.readouterr().err) is not there

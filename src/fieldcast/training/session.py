@@ -20,7 +20,7 @@ from fieldcast.checkpoint import (
 )
 from fieldcast.config import RunConfig, differences, read_config
 from fieldcast.data import Normalizer, Samples, Source, make_samples
-from fieldcast.environment import describe_environment
+from fieldcast.environment import bf16_in_hardware, describe_environment
 from fieldcast.errors import ConfigError, TrainingDiverged
 from fieldcast.models import Forecaster
 from fieldcast.processes import Processes
@@ -119,6 +119,8 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
         write_json(folder / "environment.json", describe_environment(device))
         write_history(folder, progress.history)
         sizes = ", ".join(f"{len(part)} {split}" for split, part in samples.items())
+        if settings.precision == "bf16-mixed" and not bf16_in_hardware(device):
+            TrainingDisplay.say("warning: bf16-mixed is many times slower than float32 without bf16 instructions")
         TrainingDisplay.say(f"{config.name}: {sizes} samples; {device}; from step {progress.step}")
     processes.wait()
     return session
