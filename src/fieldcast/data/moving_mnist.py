@@ -355,27 +355,33 @@ def _turned(
     corners = np.floor(centre - reach)
     pixels = corners[:, :, None] + np.arange(2 * int(np.ceil(reach)) + 1)  # (N, 2, P)
     away = pixels - centre[:, :, None]
-    down, across = away[:, 0, :, None], away[:, 1, None, :]
-    turn = (_unit(turns) / scales)[:, None, None]
+    turn = (_unit(turns) / scales)[:, None]
     cosine, sine = turn.real, turn.imag
-    # The clip sends all that lies outside to the border of zeros.
-    rows = np.clip(half[0] + sine * across + cosine * down, -1, image.shape[0])
-    columns = np.clip(half[1] + cosine * across - sine * down, -1, image.shape[1])
+    # Places count from the border of zeros around the image; each is a sum of one part a row and one a column.
+    parts = (
+        (half[0] + 1 + cosine * away[:, 0], sine * away[:, 1]),
+        (half[1] + 1 - sine * away[:, 0], cosine * away[:, 1]),
+    )
+    rows, columns = (
+        (down.astype(np.float32)[:, :, None] + across.astype(np.float32)[:, None, :]).clip(0, extent + 1)
+        for (down, across), extent in zip(parts, image.shape, strict=True)
+    )
     return _sampled(image, rows, columns), corners.astype(np.int64)
 
 
 def _sampled(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear values of the image, zero around it, at places from -1 to its extent, float32."""
+    """Bilinear values of the image, zero around it, at float32 places from 0 to its extent + 1 (the image begins at 1)."""
     padded = np.zeros((image.shape[0] + 3, image.shape[1] + 3), np.float32)
     padded[1:-2, 1:-2] = image
-    top, left = np.floor(rows), np.floor(columns)
-    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
+    top, left = rows.astype(np.int32), columns.astype(np.int32)
+    down, right = rows - top.astype(np.float32), columns - left.astype(np.float32)
     width = padded.shape[1]
-    corner = (top * width + left).astype(np.int32) + (width + 1)
+    corner = (top * np.int32(width) + left).astype(np.intp)
     flat = padded.ravel()
-    upper, lower = flat[corner], flat[corner + width]
-    upper += right * (flat[corner + 1] - upper)
-    lower += right * (flat[corner + (width + 1)] - lower)
+    # From each place on, the same array shifted: one table of corners serves all four neighbours.
+    upper, lower = flat.take(corner), flat[width:].take(corner)
+    upper += right * (flat[1:].take(corner) - upper)
+    lower += right * (flat[width + 1 :].take(corner) - lower)
     return upper + down * (lower - upper)
 
 
