@@ -370,7 +370,7 @@ def _turned(
 
 
 def _sampled(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear values of the image, zero around it, at float32 places from 0 to its extent + 1 (the image begins at 1)."""
+    """Bilinear values of the image in a border of zeros, at float32 places that count from the border."""
     padded = np.zeros((image.shape[0] + 3, image.shape[1] + 3), np.float32)
     padded[1:-2, 1:-2] = image
     top, left = rows.astype(np.int32), columns.astype(np.int32)
