@@ -102,7 +102,8 @@ class TestCommands:
     def test_forecast(self, call, tiny_run, rain_file, tmp_path):  # noqa: F811
         path = tmp_path / "out.nc"
         words = ("forecast", tiny_run.folder, rain_file, "--minutes", 5, 10, 30, "-o", path, "--device", "cpu")
-        assert call(*words) == (0, f"{path}\n", "")
+        warning = "warning: 30 min is beyond the 15 min that the model was trained for\n"
+        assert call(*words) == (0, f"{path}\n", warning)
         with xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True) as result:
             assert (result.lead_time / 60e9).astype(int).values.tolist() == [5, 10, 30]
         refused(call(*words), 2, "exists", "--overwrite")

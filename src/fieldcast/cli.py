@@ -6,6 +6,7 @@ Results go to standard output, messages to standard error. Nothing here imports 
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -264,6 +265,7 @@ def main() -> None:
     """Run the command line."""
     arguments = _lead_times_apart(sys.argv[1:])
     debug = "--debug" in arguments
+    warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
     with _plain_errors(debug):
         words = [argument for argument in arguments if argument != "--debug"]
         if code := app(words, prog_name="fieldcast", standalone_mode=False):

@@ -3,6 +3,7 @@
 Shapes: T input frames, S lead times, C variables, H rows, W columns.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from fieldcast.processes import choose_device
 from fieldcast.run import Run
 
 GRID_TOLERANCE = 1e-4  # of a cell
+MINUTE = 60 * NANOSECONDS
 
 
 def forecast(run: Run, inputs: xr.Dataset | str | Path, minutes: Sequence[float], device: str = "auto") -> xr.Dataset:
@@ -52,6 +54,12 @@ def forecast(run: Run, inputs: xr.Dataset | str | Path, minutes: Sequence[float]
     state = run.best.state
     source = _open(run, inputs)
     _check_fit(source, state)
+    longest = run.config.windows.num_targets * state["cadence"]
+    if lead_times[-1] > longest:
+        warnings.warn(
+            f"{lead_times[-1] / MINUTE:g} min is beyond the {longest / MINUTE:g} min that the model was trained for",
+            stacklevel=2,
+        )
     batch, seen = latest_inputs(source, run, lead_times)
     torch_device = choose_device(device)
     frames = predict(run.model(torch_device), batch, torch_device, run.config.training.precision)
@@ -79,7 +87,7 @@ def _lead_times(minutes: Sequence[float]) -> np.ndarray:
         raise ConfigError(f"minutes = {minutes!r}: a list of numbers, such as [5, 10, 30]") from None
     if not values or any(not np.isfinite(value) or value <= 0 for value in values) or sorted(set(values)) != values:
         raise ConfigError(f"minutes = {values}: lead times above 0, ascending, each once")
-    return np.round(np.array(values) * 60 * NANOSECONDS).astype(np.int64)
+    return np.round(np.array(values) * MINUTE).astype(np.int64)
 
 
 def _open(run: Run, inputs: xr.Dataset | str | Path) -> Source:
@@ -111,8 +119,8 @@ def _check_fit(source: Source, state: dict[str, Any]) -> None:
             raise DataError(f"the input has {came} along {name}, the model was trained on {trained:g}: {todo}")
     if abs(source.cadence - state["cadence"]) > state["cadence"] // 200:
         raise DataError(
-            f"the input has a frame every {source.cadence / 60e9:g} min, the model was trained on one every "
-            f"{state['cadence'] / 60e9:g} min"
+            f"the input has a frame every {source.cadence / MINUTE:g} min, the model was trained on one every "
+            f"{state['cadence'] / MINUTE:g} min"
         )
     if source.calendar != state["calendar"]:
         raise DataError(f"the input's calendar is {source.calendar}, the model was trained on {state['calendar']}")
@@ -134,8 +142,8 @@ def latest_inputs(source: Source, run: Run, lead_times: np.ndarray) -> tuple[Bat
     if len(steps) and steps.max() > windows.longest_step(cadence):
         where = int(np.flatnonzero(steps > windows.longest_step(cadence))[0])
         raise DataError(
-            f"{steps[where] / 60e9:g} min without a frame before input {where + 2} of the last {windows.num_inputs}: "
-            f"the model was trained with steps of at most {windows.longest_step(cadence) / 60e9:g} min"
+            f"{steps[where] / MINUTE:g} min without a frame before input {where + 2} of the last {windows.num_inputs}: "
+            f"the model was trained with steps of at most {windows.longest_step(cadence) / MINUTE:g} min"
         )
     frames = torch.from_numpy(sequence.read(positions))[None]
     seen = ~torch.isnan(frames[0, -1])

@@ -114,7 +114,11 @@ def converted_attributes(attributes: dict, to_units: str) -> dict:
     name = attributes.get("standard_name", "")
     if name not in _RATE_NAMES or _UNITS.get(normalise(to_units), ("",))[0] != "rate":
         return attributes
-    kept = {key: value for key, value in attributes.items() if key not in ("long_name", "cell_methods")}
+    kept = {
+        key: value
+        for key, value in attributes.items()
+        if key not in ("long_name", "cell_methods", "accumulation_minutes")
+    }
     return {**kept, "standard_name": _RATE_NAMES[name]}
 
 
