@@ -99,6 +99,7 @@ class TestCommands:
         assert word in out
         assert [line.split()[0] for line in out.splitlines()[-3:]] == ["+5", "+10", "+15"]
 
+    @pytest.mark.filterwarnings("always")
     def test_forecast(self, call, tiny_run, rain_file, tmp_path):  # noqa: F811
         path = tmp_path / "out.nc"
         words = ("forecast", tiny_run.folder, rain_file, "--minutes", 5, 10, 30, "-o", path, "--device", "cpu")
