@@ -14,14 +14,15 @@ import xarray as xr
 from torch import Tensor
 
 from fieldcast.data import Batch, Normalizer, Samples
+from fieldcast.data.dataset import spread
 from fieldcast.data.source import NANOSECONDS, Source
-from fieldcast.errors import ConfigError, DataError
+from fieldcast.errors import DataError
 from fieldcast.files import write_atomic
 from fieldcast.lead_times import lead_labels
 from fieldcast.metrics import METRICS, Metric
 from fieldcast.metrics.conventions import CONVENTIONS, restate
 from fieldcast.models import Forecaster, build
-from fieldcast.processes import choose_device
+from fieldcast.processes import autocast, choose_device
 from fieldcast.run import Run, write_json
 from fieldcast.settings import look_up
 
@@ -60,8 +61,7 @@ def evaluate(
     torch_device = choose_device(device)
     source, splits = run.samples()
     samples: Samples = look_up(splits, split, "split")
-    models = {run.model_name: run.model(torch_device)}
-    models |= {key: build(key, num_channels=len(source.variables)) for key in BASELINES if key not in models}
+    models = with_baselines(run, torch_device)
     spaces = describe_spaces(source, samples.normalizer)
     sums: dict[tuple[str, str, str], Tensor] = {}
     numbers = spread(len(samples), num_samples)
@@ -90,11 +90,11 @@ def evaluate(
     return scores
 
 
-def spread(total: int, wanted: int | None) -> list[int]:
-    """At most ``wanted`` of the numbers below ``total``, evenly spread."""
-    if wanted is not None and wanted < 1:
-        raise ConfigError(f"num_samples = {wanted}: at least 1")
-    return np.unique(np.linspace(0, total - 1, min(wanted or total, total)).round().astype(int)).tolist()
+def with_baselines(run: Run, device: torch.device) -> dict[str, Forecaster]:
+    """The run's forecaster and the baselines it is compared with, by the names that tables have."""
+    num_channels = len(run.best.state["variables"])
+    models = {run.model_name: run.model(device)}
+    return models | {key: build(key, num_channels=num_channels) for key in BASELINES if key not in models}
 
 
 def batches(samples: Samples, numbers: list[int], size: int) -> Iterator[tuple[Batch, Tensor]]:
@@ -106,7 +106,7 @@ def batches(samples: Samples, numbers: list[int], size: int) -> Iterator[tuple[B
 @torch.inference_mode()
 def predict(model: Forecaster, batch: Batch, device: torch.device, precision: str = "float32") -> Tensor:
     """Forecast of a batch (B, S, C, H, W), normalised, float32 on the CPU."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+    with autocast(device, precision):
         frames = model(batch.inputs.to(device), batch.input_times.to(device), batch.target_times.to(device))
     return frames.float().cpu()
 

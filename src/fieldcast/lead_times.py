@@ -5,8 +5,9 @@ Shapes: L lead times.
 
 import numpy as np
 
+from fieldcast.data.source import NANOSECONDS
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-NANOSECONDS = 1_000_000_000
 
 
 def lead_labels(lead_times: np.ndarray) -> list[str]:

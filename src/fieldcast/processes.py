@@ -71,3 +71,8 @@ def choose_device(name: str = "auto") -> torch.device:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     return device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context that a forward pass of this precision, "float32" or "bf16-mixed", runs in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")

@@ -16,7 +16,7 @@ from fieldcast.data.source import FrameSequence, Source
 from fieldcast.data.splits import SPLITS, SplitSettings, split_intervals
 from fieldcast.data.times import parse_duration
 from fieldcast.data.windows import WindowSettings, find_windows, longest_run
-from fieldcast.errors import DataError
+from fieldcast.errors import ConfigError, DataError
 
 FRAMES_AT_ONCE = 64  # read together when statistics are gathered
 
@@ -67,6 +67,13 @@ class Samples:
         times = relative_times(sequence.times[positions], origin, self.source.cadence)[None]
         batch = make_batch(self.normalizer, physical, times, num_inputs)
         return replace(batch, origin=torch.tensor([origin])), physical[:, num_inputs:]
+
+
+def spread(total: int, wanted: int | None) -> list[int]:
+    """At most ``wanted`` of the numbers below ``total``, evenly spread."""
+    if wanted is not None and wanted < 1:
+        raise ConfigError(f"num_samples = {wanted}: at least 1")
+    return np.unique(np.linspace(0, total - 1, min(wanted or total, total)).round().astype(int)).tolist()
 
 
 def relative_times(times: np.ndarray, origin: int, cadence: int) -> Tensor:

@@ -11,10 +11,10 @@ import torch
 import xarray as xr
 
 from fieldcast.data import Samples, Source
+from fieldcast.data.dataset import spread
 from fieldcast.data.source import Variable
-from fieldcast.evaluate import BASELINES, evaluate, load_scores, predict, spread
+from fieldcast.evaluate import evaluate, load_scores, predict, with_baselines
 from fieldcast.forecast import decode_times
-from fieldcast.models import build
 from fieldcast.report.contents import OBSERVED, ReportContents
 from fieldcast.report.page import write_report
 from fieldcast.run import Run
@@ -51,13 +51,13 @@ def show_case(run: Run, source: Source, samples: Samples) -> list[xr.DataArray]:
     amounts = [float(samples.batch_and_truth([number])[1].nanmean()) for number in numbers]
     number = numbers[int(np.argmax(np.nan_to_num(amounts, nan=-np.inf)))]
     batch, truth = samples.batch_and_truth([number])
-    models = {run.model_name: run.model()}
-    models |= {key: build(key, num_channels=len(source.variables)) for key in BASELINES if key not in models}
+    device = torch.device("cpu")
+    models = with_baselines(run, device)
     normalise = samples.normalizer
     past = normalise.denormalise(batch.inputs)[0].numpy()
     panels = [np.concatenate([past, truth[0].numpy()])]
     for model in models.values():
-        future = normalise.denormalise(predict(model, batch, torch.device("cpu"), run.config.training.precision))
+        future = normalise.denormalise(predict(model, batch, device, run.config.training.precision))
         panels.append(np.concatenate([np.full_like(past, np.nan), future[0].numpy()]))
     times = np.concatenate([batch.input_times[0], batch.target_times[0]]).astype(np.float64)
     elapsed = np.round(times * source.cadence).astype(np.int64)

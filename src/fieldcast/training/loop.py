@@ -17,9 +17,10 @@ from torch import Tensor
 from fieldcast.checkpoint import checkpoints
 from fieldcast.config import RunConfig, load_config
 from fieldcast.data import Batch
+from fieldcast.data.dataset import spread
 from fieldcast.errors import ConfigError, FieldcastError, TrainingDiverged, TrainingStopped
 from fieldcast.losses import LOSSES, counts, weighted_loss
-from fieldcast.processes import Processes, choose_device, join_processes
+from fieldcast.processes import Processes, autocast, choose_device, join_processes
 from fieldcast.run import Run, lock, write_json
 from fieldcast.training.display import TrainingDisplay
 from fieldcast.training.draws import crop_corners, sample_numbers, seed_torch, teaching_mask
@@ -158,7 +159,7 @@ def train_step(session: Session, batch: Batch, step: int) -> float:
 
 def batch_loss(session: Session, batch: Batch, totals: dict[str, Tensor], teacher: Tensor | None = None) -> Tensor:
     """This batch's part of a loss whose means run over ``totals``."""
-    with _precision(session):
+    with autocast(session.device, session.config.training.precision):
         frames, penalties = session.model.forward_train(batch, teacher)
     loss, _ = weighted_loss(frames, batch.targets, batch.valid, session.config.loss, totals)
     share = len(batch) / session.config.training.batch_size
@@ -199,8 +200,7 @@ def _own_teaching(session: Session, batch: Batch, step: int) -> Tensor | None:
 def validate(session: Session) -> float:
     """The loss over the validation split; NaN where every pixel of it is missing."""
     samples, settings = session.samples["validation"], session.config.training
-    limit = min(settings.validation.num_samples or len(samples), len(samples))
-    numbers = np.unique(np.linspace(0, len(samples) - 1, limit).round().astype(int))
+    numbers = spread(len(samples), settings.validation.num_samples)
     own = np.array_split(numbers, session.processes.count)[session.processes.rank]
     session.model.eval()
     weights = session.config.loss.weights()
@@ -208,7 +208,7 @@ def validate(session: Session) -> float:
     size = samples.whole_maps(max(1, settings.batch_size // session.processes.count // settings.accumulate))
     for first in range(0, len(own), size):
         batch = samples.batch(own[first : first + size].tolist()).to(session.device)
-        with _precision(session):
+        with autocast(session.device, session.config.training.precision):
             frames = session.model(batch.inputs, batch.input_times, batch.target_times)
         for column, name in enumerate(weights):
             errors = LOSSES[name].errors(frames, batch.targets, batch.valid)
@@ -218,11 +218,6 @@ def validate(session: Session) -> float:
     if not elements.any():
         return math.nan
     return float((torch.tensor(list(weights.values()), dtype=torch.float64) * errors / elements.clamp(min=1)).sum())
-
-
-def _precision(session: Session) -> torch.autocast:
-    mixed = session.config.training.precision == "bf16-mixed"
-    return torch.autocast(session.device.type, torch.bfloat16, enabled=mixed)
 
 
 def _validate_and_save(session: Session, display: TrainingDisplay) -> None:
