@@ -4,11 +4,13 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow browser-test docs check clean
 
 help:
 	@echo "make demo    train on real radar rain, forecast, verify, write runs/demo/report.html"
 	@echo "make test    run the tests"
+	@echo "make browser-test    open the report in a headless Chromium"
+	@echo "make docs    build the documentation: docs/_build/html/index.html"
 	@echo "make check   lint, format, types"
 
 demo: $(VENV)/core.installed
@@ -19,6 +21,15 @@ test: $(VENV)/dev.installed
 
 test-slow: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 -m "slow or not slow"
+
+browser-test: $(VENV)/dev.installed
+	@command -v chromium >/dev/null || { echo "installing Debian's chromium" >&2; \
+		apt-get update -qq && apt-get install --yes -qq --no-install-recommends chromium fonts-dejavu-core; }
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m browser tests/browser
+
+docs: $(VENV)/dev.installed
+	$(VENV)/bin/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 check: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .
@@ -42,4 +53,4 @@ $(VENV)/dev.installed: $(VENV)/core.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs
+	rm -rf $(VENV) build dist runs docs/_build

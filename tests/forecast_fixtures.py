@@ -48,7 +48,7 @@ def run_values(path, variables=("rain",), **changes) -> dict:
     }
     for place, value in changes.items():
         table, key = place.split(".")
-        values[table][key] = value
+        values.setdefault(table, {})[key] = value
     return values
 
 

@@ -13,6 +13,7 @@ from forecast_fixtures import make_rain, rain_file, run_values, shared_run, tiny
 
 from fieldcast.cli import _lead_times_apart, main
 from fieldcast.data import SOURCES
+from fieldcast.metrics import METRICS
 from fieldcast.models import MODELS
 
 
@@ -70,6 +71,8 @@ class TestCommands:
         assert "step 2" in err
         assert json.loads((folder / "config.json").read_text())["training"]["num_steps"] == 2
         assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+        assert f"report of the validation split: {folder / 'report.html'}" in err
+        assert (folder / "report.html").is_file()
         refused(call("train", toml, "-o", folder), 2, "holds a run already", f"fieldcast resume {folder}")
         weights = {path.name: path.read_bytes() for path in folder.glob("checkpoints/*/model.safetensors")}
         assert call("resume", folder, "--device", "cpu")[:2] == (0, f"{folder}\n")
@@ -88,7 +91,9 @@ class TestCommands:
         assert document["convention"] == convention
         assert document["attributes"]["num_samples"] == 2
         assert document["lead_time_seconds"] == [300, 600, 900]
-        assert {"convgru", "persistence", "metric", "space", "units"} == set(document["overall"][0])
+        assert {"convgru", "persistence", "metric", "space", "units"} <= set(document["overall"][0])
+        low, high = document["overall"][0]["convgru interval"]
+        assert low is None or low <= document["overall"][0]["convgru"] <= high
         assert document["scores"]["mse"]["physical"]["persistence"]["overall"] > 0
 
     @pytest.mark.parametrize(("convention", "word"), [("fieldcast", "(mm/h)^2"), ("thesis", "x 10^4")])
@@ -97,7 +102,10 @@ class TestCommands:
         assert (code, err) == (0, "")
         assert "split validation" in out
         assert word in out
-        assert [line.split()[0] for line in out.splitlines()[-3:]] == ["+5", "+10", "+15"]
+        assert [line.split()[0] for line in out.splitlines() if line.startswith("+")] == ["+5", "+10", "+15"]
+        assert "independent blocks" in out
+        assert "left out: ms-ssim needs frames of 176 x 176" in out
+        assert "validation" in (tiny_run.folder / "report.html").read_text()
 
     @pytest.mark.filterwarnings("always")
     def test_forecast(self, call, tiny_run, rain_file, tmp_path):  # noqa: F811
@@ -116,7 +124,8 @@ class TestCommands:
         assert (tiny_run.folder / "report.html").stat().st_size > 10_000
 
     def test_a_report_scores_again_after_more_training(self, call, tiny_run, monkeypatch):  # noqa: F811
-        from fieldcast.evaluate import evaluate, load_scores, save_scores
+        from fieldcast.evaluation import evaluate, load_scores, run_tally
+        from fieldcast.evaluation.files import save_scores
 
         shown = []
         module = importlib.import_module("fieldcast.report.run_report")
@@ -124,10 +133,20 @@ class TestCommands:
         scores = evaluate(tiny_run, device="cpu")
         stale = scores.assign_attrs(step=scores.attrs["step"] - 1)
         stale["mse"] = scores.mse * 0
-        save_scores(tiny_run, stale)
+        save_scores(tiny_run, stale, run_tally(tiny_run))
         assert call("report", tiny_run.folder)[0] == 0
         xr.testing.assert_identical(load_scores(tiny_run), scores)
-        xr.testing.assert_identical(shown[0].scores, scores)
+        xr.testing.assert_identical(shown[0].parts[0].scores, scores)
+
+    def test_metrics(self, call):
+        code, out, _ = call("metrics", "--json")
+        assert code == 0
+        rows = {row["metric"]: row for row in json.loads(out)}
+        assert set(rows) == set(METRICS)
+        assert rows["csi"]["for each"] == "threshold"
+        assert rows["mse"]["units"] == "(field)^2"
+        assert rows["frequency-bias"]["better"] == "nearest to 1"
+        assert call("metrics")[1].startswith("metric")
 
     def test_models(self, call):
         code, out, _ = call("models", "--json")

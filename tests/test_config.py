@@ -228,6 +228,32 @@ def test_wrong_overrides(write, override, said):
     assert said in message(write(TEXT), override)
 
 
+def test_what_is_scored_may_be_left_out_and_has_defaults_by_units(write):
+    evaluation = load_config(write(TEXT)).evaluation
+    assert evaluation.events_of("mm/h") == ((0.5, 2, 5, 10, 30), (1, 1, 2, 5, 10, 30))
+    assert evaluation.events_of("K") == ((), ())
+    named = load_config(write(TEXT), ("evaluation.thresholds=[1.0, 4.0]",)).evaluation
+    assert named.events_of("mm/h") == named.events_of("K") == ((1.0, 4.0), ())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluation.baselines=['persistance']", "unknown baseline 'persistance': did you mean 'persistence'?"),
+        ("evaluation.baselines=['convgru']", "unknown baseline 'convgru'"),
+        ("evaluation.thresholds=[2.0, 1.0]", "thresholds = [2.0, 1.0]: ascending, each once"),
+        ("evaluation.weights=[1.0]", "one more than thresholds"),
+        ("evaluation.scales=[4]", "4 is even"),
+        ("evaluation.event=above", "evaluation.event"),
+        ("evaluation.block_length=long", "long"),
+        ("evaluation.confidence=1.5", "evaluation.confidence"),
+        ("evaluation.treshold=[1.0]", "unknown key 'evaluation.treshold': did you mean 'thresholds'?"),
+    ],
+)
+def test_wrong_evaluation(write, override, said):
+    assert said in message(write(TEXT), override)
+
+
 def test_differences():
     before = {"a": 1, "b": {"c": [1], "d": None}, "e": {"f": 1}}
     after = {"a": 1, "b": {"c": [2], "d": None}, "e": 3, "g": 4}

@@ -4,13 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hko7_fixtures import write_hko7
 
 from fieldcast.config import load_config, read_toml
 from fieldcast.data.samples import radar_sample_path
 from fieldcast.training.loop import train
 
 FOLDER = Path(__file__).parents[1] / "configs"
-CONFIGS = sorted(FOLDER.rglob("*.toml"))
+# Those of benchmarks are plans of many runs, which have tests of their own.
+CONFIGS = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "benchmarks")
 SMALL = (
     "training.num_steps=2",
     "training.batch_size=2",
@@ -20,7 +22,7 @@ SMALL = (
 NARROW = {"head_width": 4, "flow_width": 4, "num_links": 2}
 
 
-def shrink(path, digits_file) -> tuple[str, ...]:
+def shrink(path, digits_file, folder) -> tuple[str, ...]:
     """What to set so that two steps take a moment and need no data from elsewhere."""
     values, config = read_toml(path), load_config(path)
     found = [*SMALL, f"model.widths={[4] * len(config.model.widths)}"]
@@ -30,6 +32,9 @@ def shrink(path, digits_file) -> tuple[str, ...]:
     elif values["source"]["key"].startswith("moving-mnist"):
         found += [f"source.digits='{digits_file}'", "source.subset=40"]
         found += ["splits.train=4", "splits.validation=1", "splits.test=1"]
+    elif values["source"]["key"] == "hko7":
+        found += [f"source.{name}='{value}'" for name, value in write_hko7(folder, num_frames=25).items()]
+        found += ["model.down_widths=[4, 4, 4]", "model.up_widths=[4, 4, 4]"]
     else:
         pytest.fail(f"{path} has a source that this test does not know: say here where small data come from")
     return tuple(found)
@@ -47,7 +52,7 @@ class TestEach:
         assert path.read_text().startswith("#"), "the first line says what it is for"
 
     def test_two_steps(self, path, digits_file, tmp_path):
-        run = train(path, tmp_path / "run", "cpu", shrink(path, digits_file))
+        run = train(path, tmp_path / "run", "cpu", shrink(path, digits_file, tmp_path))
         assert [row["step"] for row in run.history()] == [2]
         assert run.status()["state"] == "finished"
         shutil.rmtree(run.folder)

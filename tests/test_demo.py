@@ -9,7 +9,7 @@ import xarray as xr
 
 from fieldcast.config import read_config
 from fieldcast.data.samples import radar_sample_path
-from fieldcast.evaluate import load_scores
+from fieldcast.evaluation import load_scores
 
 # The package has a function of the same name.
 demo = importlib.import_module("fieldcast.demo")
@@ -40,7 +40,8 @@ def test_its_settings_are_valid_and_its_splits_apart():
 def test_scores(run):
     scores = load_scores(run)
     assert scores.attrs["split"] == "test"
-    assert list(scores.model.values) == ["convgru", "persistence"]
+    assert list(scores.model.values) == ["convgru", "persistence", "climatology", "optical-flow"]
+    assert scores.attrs["block_length"] == "90 min"
     assert (scores.lead_time.values / np.timedelta64(5, "m") == np.arange(1, 13)).all()
     assert np.isfinite(scores.mse).all()
 

@@ -1,7 +1,6 @@
-"""Every example runs as it stands, and so does the first Python in the README."""
+"""Every example runs as it stands."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +23,3 @@ def test_example(path, tmp_path):
     assert len(path.read_text().splitlines()) <= 60
     assert run([sys.executable, path], tmp_path)
     assert not list(tmp_path.iterdir()), "an example leaves nothing behind where it is run"
-
-
-def test_readme(tmp_path):
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    if not blocks:
-        pytest.skip("README.md has no Python yet")
-    assert run([sys.executable, "-c", blocks[0]], tmp_path)

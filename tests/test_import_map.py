@@ -16,7 +16,7 @@ SOURCE = Path(fieldcast.__file__).parent
 
 # A unit is a module or a package directly under fieldcast.
 TOP = {"cli", "demo"}
-LEARNING = {"training", "evaluate", "forecast", "explain", "report", "run", "checkpoint", "config"}
+LEARNING = {"training", "evaluation", "benchmark", "forecast", "explain", "report", "run", "checkpoint", "config"}
 FORECASTERS = {"models"}
 PARTS = {"layers", "cells", "evolve", "losses", "metrics", "data"}
 
@@ -107,7 +107,7 @@ def test_help_is_printed():
 
 
 # Each before those whose modules it imports.
-PUBLIC_FUNCTIONS = ["demo", "report", "forecast", "evaluate", "resume", "train", "build"]
+PUBLIC_FUNCTIONS = ["demo", "benchmark", "report", "forecast", "evaluate", "verify", "resume", "train", "build"]
 
 
 def test_public_functions_are_not_hidden_by_modules_of_the_same_name():

@@ -22,10 +22,12 @@ _HOMES = {
     "Run": "fieldcast.run",
     "train": "fieldcast.training.loop",
     "resume": "fieldcast.training.loop",
-    "evaluate": "fieldcast.evaluate",
+    "evaluate": "fieldcast.evaluation",
+    "verify": "fieldcast.evaluation",
     "forecast": "fieldcast.forecast",
     "save_forecast": "fieldcast.forecast",
     "report": "fieldcast.report.run_report",
+    "benchmark": "fieldcast.benchmark.run_benchmark",
     "demo": "fieldcast.demo",
     "FieldcastError": "fieldcast.errors",
 }
@@ -46,7 +48,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`fieldcast.evaluate` is a module as well as a function: importing the module must not hide the function."""
+    """`fieldcast.forecast` is a module as well as a function: importing the module must not hide the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -63,39 +63,47 @@ def train(
     device: Device = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", help="table.key=value, instead of the file's.")] = None,
 ) -> None:
-    """Train a model as a TOML file says."""
+    """Train a model as a TOML file says, then score it on the validation split and write its report."""
     from fieldcast.training.loop import train as run_training
 
-    print(run_training(config, output, device, tuple(set_ or ())).folder)
+    run = run_training(config, output, device, tuple(set_ or ()))
+    _report_training(run, device)
+    print(run.folder)
 
 
 @app.command()
 def resume(run: RunFolder, device: Device = "auto") -> None:
-    """Go on with a run that was stopped or killed."""
+    """Go on with a run that was stopped or killed, then score and report it as ``train`` does."""
     from fieldcast.training.loop import resume as resume_training
 
-    print(resume_training(run, device).folder)
+    resumed = resume_training(run, device)
+    _report_training(resumed, device)
+    print(resumed.folder)
 
 
 @app.command()
 def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    convention: Annotated[str, typer.Option(help="fieldcast, thesis or openstl.")] = "fieldcast",
+    convention: Annotated[str, typer.Option(help="fieldcast, thesis, openstl, hko7, srivastava or shi.")] = "fieldcast",
     num_samples: Annotated[int | None, typer.Option(help="Only so many, spread over the split.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a run and the baselines, for each lead time and overall."""
-    from fieldcast.evaluate import evaluate as run_evaluation
+    """Score a run and the baselines, for each lead time and overall, with intervals, and write the report."""
+    from fieldcast.evaluation import evaluate as run_evaluation
     from fieldcast.metrics.conventions import CONVENTIONS
+    from fieldcast.processes import is_first_process
+    from fieldcast.report.run_report import report as write_report
     from fieldcast.run import Run
     from fieldcast.settings import look_up
 
     look_up(CONVENTIONS, convention, "convention")
     opened = Run(run)
     run_evaluation(opened, split, num_samples, device)
-    _print_scores(opened, convention, as_json)
+    if is_first_process():
+        write_report(opened, split)
+        _print_scores(opened, convention, as_json)
 
 
 @app.command()
@@ -130,6 +138,32 @@ def report(run: RunFolder, split: Annotated[str, typer.Option(help="test, valida
 
 
 @app.command()
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="A TOML file, such as configs/benchmarks/radar-sample.toml.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; default runs/NAME.")] = None,
+    workers: Annotated[int, typer.Option(help="Jobs at a time on this machine.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler that does the jobs.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only jobs of this pattern, such as '*trajgru*'.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train, score and measure models x sources x samplings x seeds, in one table and report."""
+    from fieldcast.benchmark.report import report_benchmark
+    from fieldcast.benchmark.run_benchmark import benchmark as run_benchmark
+    from fieldcast.benchmark.table import printed_rows
+
+    result = run_benchmark(config, output, workers, scheduler, only, device)
+    if as_json:
+        print(json.dumps(result.rows, indent=1))
+    else:
+        _print_table(printed_rows(result.rows), False)
+    if any(row["done"] for row in result.rows if not row["baseline"]):
+        print(f"report: {report_benchmark(result)}", file=sys.stderr)
+    if result.exit_code:
+        raise SystemExit(result.exit_code)
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the models, their presets and their sizes."""
     from fieldcast.models import MODELS, num_parameters
@@ -145,6 +179,27 @@ def models(as_json: Json = False) -> None:
         }
         for key, row in MODELS.items()
         for preset in tuple(row.presets) or (None,)
+    ]
+    _print_table(rows, as_json)
+
+
+@app.command()
+def metrics(as_json: Json = False) -> None:
+    """List the scores: what each is, its units, and which value is better."""
+    from fieldcast.metrics import METRICS
+
+    better = {"zero": "nearest to 0", "one": "nearest to 1", "none": "a description"}
+    rows = [
+        {
+            "metric": name,
+            "family": metric.family,
+            "what": metric.long_name,
+            "better": better.get(metric.orientation, metric.orientation),
+            "units": metric.units.format(units="field"),
+            "for each": ", ".join(metric.dimensions) or "-",
+            "convention": metric.convention,
+        }
+        for name, metric in METRICS.items()
     ]
     _print_table(rows, as_json)
 
@@ -178,8 +233,24 @@ def doctor(as_json: Json = False) -> None:
         print(f"{'extra ' + name:{width}}  {state}")
 
 
+def _report_training(run: Any, device: str) -> None:
+    """Scores and report of the validation split: to look at the test split after every training is to train on it."""
+    from fieldcast.errors import DataError
+    from fieldcast.evaluation import evaluate as run_evaluation
+    from fieldcast.processes import is_first_process
+    from fieldcast.report.run_report import report as write_report
+
+    try:
+        run_evaluation(run, "validation", run.config.training.validation.num_samples, device)
+        if is_first_process():
+            print(f"report of the validation split: {write_report(run, 'validation')}", file=sys.stderr)
+    except DataError as error:
+        print(f"warning: trained, but without scores: {error}", file=sys.stderr)
+
+
 def _print_scores(run: Any, convention: str, as_json: bool) -> None:
-    from fieldcast.evaluate import lead_rows, load_scores, plain_numbers, score_rows, scores_document
+    from fieldcast.evaluation import lead_rows, load_scores, metrics_of, plain_numbers, score_rows, scores_document
+    from fieldcast.metrics import METRICS
 
     scores = load_scores(run)
     assert scores is not None
@@ -189,9 +260,29 @@ def _print_scores(run: Any, convention: str, as_json: bool) -> None:
         return
     print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
           f"data range {scores.attrs['data_range']}; unit: {scores.attrs['unit_space']}")  # fmt: skip
-    _print_table(score_rows(scores, convention), False)
+    print(f"intervals of {scores.attrs['confidence']:.0%} from {scores.attrs['num_blocks']} independent blocks of "
+          f"{scores.attrs['block_length']}")  # fmt: skip
+    rows = score_rows(scores, convention)
+    _print_table([_with_intervals(row) for row in rows], False)
     print(f"\nby lead time, {'physical' if convention == 'fieldcast' else 'unit'} space")
     _print_table(lead_rows(scores, convention), False)
+    if scores.attrs["left_out"]:
+        print(f"\nleft out: {scores.attrs['left_out']}")
+    if convention == "fieldcast":
+        print("\nconventions (`fieldcast metrics` has them too)")
+        for name in metrics_of(scores):
+            print(f"  {METRICS[name].long_name}: {METRICS[name].convention}")
+
+
+def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which each score stands before its interval, and the convention is left to the legend."""
+    shown = {}
+    for name, value in row.items():
+        if name != "convention" and not name.endswith(" interval"):
+            low, high = row.get(f"{name} interval", (None, None))
+            known = low is not None and low == low  # NaN is not
+            shown[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]" if known else value
+    return shown
 
 
 def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -205,11 +296,17 @@ def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
     for name in rows[0]:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:.5g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*(_shown(value) for value in row.values()))
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=200)
     console.print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 and value.is_integer() else f"{value:.5g}"
+    return str(value)
 
 
 @contextmanager

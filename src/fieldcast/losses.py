@@ -12,11 +12,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from fieldcast.metrics.pixels import PROBABILITY_MARGIN
 from fieldcast.metrics.structural_similarity import structural_similarity, valid_windows
 from fieldcast.settings import Settings
-
-# Far below what a forecast can resolve, far above the distance of 1 to the next float32, 6e-8.
-PROBABILITY_MARGIN = 1e-6
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -30,6 +31,14 @@ class Processes:
             distributed.all_reduce(values)
         return values
 
+    def gather(self, value: Any) -> list[Any]:
+        """What every process has, in order of their numbers."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
     def wait(self) -> None:
         """Go on when all processes are here."""
         if self.count > 1:
@@ -48,6 +57,11 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
         yield Processes(distributed.get_rank(), count)
     finally:
         distributed.destroy_process_group()
+
+
+def is_first_process() -> bool:
+    """Whether this process writes files and messages, before a group is joined or after it is left."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -1,33 +1,44 @@
 """What every forecaster of ``MODELS`` must do; a new model or preset is tested because it is listed."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from fieldcast.data import Batch
+from fieldcast.data import Batch, Normalizer
+from fieldcast.data.normalize import Transform
 from fieldcast.errors import DataError
 from fieldcast.models import MODELS, build
 
 # Settings that make a model small enough to test. Every preset is tested with its widths cut down.
 SMALL = {
     "persistence": {},
+    "climatology": {},
+    "lagrangian-persistence": {},
+    "optical-flow": {},
     "convgru": {"widths": [3, 4, 5], "up_widths": [4, 3, 4], "head_width": 4},
     "trajgru": {"widths": [3, 4, 5], "up_widths": [4, 3, 4], "head_width": 4, "num_links": 3},
     "convlstm": {"widths": [4, 3], "patch": 2, "input_kernel": 3, "state_kernel": 3},
     "convlstm-stack": {"widths": [4, 5], "patch": 2, "kernel": 3, "bias": True},
 }
 CASES = [(key, None) for key in SMALL] + [(key, preset) for key, row in MODELS.items() for preset in row.presets]
-LEARNED = [case for case in CASES if case[0] != "persistence"]
+LEARNED = [case for case in CASES if MODELS[case[0]].forecaster.trained]
+# These know the map that they were fitted to, and no other.
+ONE_MAP = ("climatology",)
 
 every_model = pytest.mark.parametrize("key", MODELS)
 every_case = pytest.mark.parametrize(("key", "preset"), CASES)
 every_learned_case = pytest.mark.parametrize(("key", "preset"), LEARNED)
 
 
-def make(key, preset=None, num_channels=2, *, own_start=False, **settings):
-    """A small model, with its own first weights or with some of any sign, also where it starts from zeros."""
+def make(key, preset=None, num_channels=2, *, own_start=False, size=(13, 17), **settings):
+    """A small model, with its own first weights or with some of any sign, also where it starts from zeros.
+
+    ``size`` is for a model that is fitted to one map.
+    """
     small = dict(SMALL[key])
     if preset is not None:
         published = MODELS[key].presets[preset]
@@ -38,6 +49,11 @@ def make(key, preset=None, num_channels=2, *, own_start=False, **settings):
         for parameter in model.parameters() if not own_start else ():
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 10
             parameter.copy_(torch.randn_like(parameter) / math.sqrt(max(fan_in, 10)))
+    if key in ONE_MAP:
+        frames = np.random.default_rng(3).random((5, num_channels, *size), dtype=np.float32)
+        hours = 3600 * 10**9 * np.arange(5)
+        source = SimpleNamespace(cadence=int(hours[1]), calendar="standard", real_times=True)
+        model.fit([(frames, hours)], source, Normalizer((Transform("identity"),) * num_channels))
     return model.eval()
 
 
@@ -78,6 +94,12 @@ def test_every_model_is_described_here():
     assert set(SMALL) == set(MODELS), "add the new model's small settings to SMALL"
 
 
+@every_case
+def test_a_model_is_trained_where_it_has_weights(key, preset):
+    model = make(key, preset)
+    assert model.trained == any(True for _ in model.parameters())
+
+
 @every_learned_case
 def test_every_weight_receives_a_gradient(key, preset):
     model = make(key, preset).double().train()
@@ -103,7 +125,7 @@ def test_every_weight_learns_from_its_own_start(key, preset):
 @every_case
 @pytest.mark.parametrize(("size", "num_inputs", "num_targets"), [((13, 17), 3, 2), ((1, 1), 1, 1), ((8, 5), 2, 4)])
 def test_any_size_and_any_number_of_frames(key, preset, size, num_inputs, num_targets):
-    model = make(key, preset)
+    model = make(key, preset, size=size)
     batch = draw(num_inputs, range(1, num_targets + 1), batch=2, size=size)
     result = predict(model, batch)
     assert result.shape == (2, num_targets, 2, *size)
@@ -170,7 +192,7 @@ def test_padding_inside_is_zeros_below_and_to_the_right(key, preset):
 @every_case
 def test_a_forecast_is_repeatable_and_leaves_no_trace(key, preset):
     model = make(key, preset)
-    batch, other = draw(), draw(num_inputs=2, size=(6, 9))
+    batch, other = draw(), draw(num_inputs=2, size=(13, 17) if key in ONE_MAP else (6, 9))
     inputs, buffers = batch.inputs.clone(), dict(model.state_dict())
     first = predict(model, batch)
     predict(model, other)
@@ -208,6 +230,17 @@ def test_weights_round_trip(key, preset):
             parameter.zero_()
     other.load_state_dict(model.state_dict())
     assert torch.equal(predict(model, batch), predict(other, batch))
+
+
+@every_model
+def test_a_batch_is_forecast_as_its_parts_are(key):
+    model, batch = make(key), draw(target_times=[(1, 2, 4), (2, 3, 5), (1, 5, 6)])
+    result = model.forward_batch(batch)
+    assert result.shape == batch.targets.shape
+    if key in ONE_MAP:
+        assert not torch.equal(result, predict(model, batch)), "it reads the calendar"
+    else:
+        assert torch.equal(result, predict(model, batch))
 
 
 @every_model

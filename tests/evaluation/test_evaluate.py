@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,18 +12,20 @@ from forecast_fixtures import NUM_COLUMNS, NUM_ROWS, NUM_TARGETS, make_rain, tra
 from skimage.metrics import structural_similarity
 
 from fieldcast.data import Samples
+from fieldcast.data.dataset import spread
 from fieldcast.errors import ConfigError, DataError
-from fieldcast.evaluate import (
+from fieldcast.evaluation import (
     UNIT,
-    batches,
     evaluate,
     load_scores,
+    make_table,
     plain_numbers,
+    run_tally,
     score_rows,
     scores_document,
-    spread,
 )
-from fieldcast.metrics import METRICS
+from fieldcast.evaluation.scoring import batches
+from fieldcast.metrics import METRICS, Yardstick
 from fieldcast.report.run_report import report
 from fieldcast.run import Run, write_json
 
@@ -49,6 +52,11 @@ def forecasts(run):
                 (UNIT, (predicted, unit[:, 3:])),
             ):
                 yield name, space, *(field[0, :, 0].double().numpy() for field in pair)
+
+
+PLAIN = ("mse", "mae", "rmse", "bias", "psnr", "ssim", "ssim-uniform")
+BASELINES = ["persistence", "climatology", "optical-flow"]
+RAIN = Yardstick("mm/h", 1.0, (NUM_ROWS, NUM_COLUMNS), (1.0,), (1.0, 2.0), (1,))
 
 
 def plain_score(metric, pairs, data_range):
@@ -83,7 +91,7 @@ class TestScores:
         found = list(forecasts(shared_run))
         assert len(found) == 4 * scores.attrs["num_samples"]
         ranges = {"physical": float(shared_run.normalizer.data_range()), UNIT: 1.0}
-        for metric in METRICS:
+        for metric in PLAIN:
             for model in ("convgru", "persistence"):
                 for space, data_range in ranges.items():
                     pairs = [row[2:] for row in found if row[:2] == (model, space)]
@@ -98,15 +106,25 @@ class TestScores:
     @pytest.mark.parametrize("batch_size", [1, 5, 100])
     def test_the_batch_size_does_not_matter(self, tiny_run, scores, batch_size):
         other = evaluate(tiny_run, device="cpu", batch_size=batch_size)
-        xr.testing.assert_allclose(other, scores, rtol=1e-5, atol=1e-7)
+        # It is the mean over batches, as its convention says.
+        dependent = [name for name in scores if name.startswith("psnr-batch")]
+        # A forecast batch by batch differs in its last digits, and a pixel may pass a threshold.
+        tolerance = {"rtol": 1e-3, "atol": 1e-3}
+        xr.testing.assert_allclose(other.drop_vars(dependent), scores.drop_vars(dependent), **tolerance)
 
     def test_lead_times_and_labels(self, scores):
         assert scores.mse.dims == ("space", "model", "lead_time")
         assert scores.mse_overall.dims == ("space", "model")
-        assert list(scores.model.values) == ["convgru", "persistence"]
+        assert list(scores.model.values) == ["convgru", *BASELINES]
+        assert list(scores.baseline.values) == BASELINES
+        assert scores.csi.dims == ("space", "model", "threshold", "lead_time")
+        assert scores.mse_difference_interval.dims == ("bound", "space", "baseline", "model", "lead_time")
         assert list(scores.space.values) == ["physical", UNIT]
         assert (scores.lead_time.values == np.array([5, 10, 15]) * np.timedelta64(1, "m")).all()
         for name, metric in METRICS.items():
+            if metric.takes != "fields" or (metric.lacks(RAIN) and metric.lacks(Yardstick(shape=RAIN.shape))):
+                assert name not in scores
+                continue
             attributes = scores[name].attrs
             assert attributes["convention"] == metric.convention
             assert attributes["orientation"] == metric.orientation
@@ -128,9 +146,8 @@ class TestScores:
             Samples, "batch_and_truth", lambda self, numbers, *rest: sizes.append(len(numbers)) or read(self, numbers)
         )
         evaluate(tiny_run, device="cpu", batch_size=3)
-        assert max(sizes) == 3
+        assert max(sizes) <= 3
         assert sum(sizes) == len(tiny_run.samples()[1]["test"])
-        assert sizes.count(3) >= len(sizes) - 1
 
     @pytest.mark.parametrize("split", ["train", "validation"])
     def test_other_splits(self, tiny_run, scores, split):
@@ -185,12 +202,15 @@ class TestFiles:
         written = evaluate(tiny_run, device="cpu")
         document = json.loads((tiny_run.folder / "scores.json").read_text(), parse_constant=refuse)
         assert document["lead_time_seconds"] == [300, 600, 900]
-        for name in METRICS:
-            for space in ("physical", UNIT):
+        for name in (*PLAIN, "csi", "fss"):
+            for space in document["scores"][name]:
                 for model in ("convgru", "persistence"):
                     entry = document["scores"][name][space][model]
-                    assert entry["overall"] == float(written[f"{name}_overall"].sel(space=space, model=model))
-                    assert entry["by_lead_time"] == written[name].sel(space=space, model=model).values.tolist()
+                    at = {"space": space, "model": model}
+                    assert entry["overall"] == plain_numbers(written[f"{name}_overall"].sel(at).values.tolist())
+                    assert entry["by_lead_time"] == plain_numbers(written[name].sel(at).values.tolist())
+        assert set(document["scores"]["csi"]) == {"physical"}
+        assert set(document["scores"]["mse"]) == {"physical", UNIT}
 
     def test_what_is_not_finite_is_none_in_json(self):
         document = {"a": [1.0, math.nan, {"b": math.inf}], "c": "nan", "d": 3}
@@ -228,7 +248,10 @@ class TestConventions:
 
     def test_our_own_has_every_metric_in_every_space(self, scores):
         rows = score_rows(scores)
-        assert len(rows) == 2 * len(METRICS)
+        for name in PLAIN:
+            found = [row["space"] for row in rows if row["metric"] == METRICS[name].long_name]
+            assert found == ["physical", UNIT], name
+        assert len([row for row in rows if ", >= 2" in row["metric"]]) >= 3
         assert rows[0]["convgru"] == pytest.approx(self.value(scores, "mse", space="physical"))
 
     def test_an_unknown_one_is_named(self, scores):
@@ -251,6 +274,54 @@ def test_each_variable_has_its_own_physical_space(tmp_path):
     expected = 5 * persistence.sel(space="physical rain") * (NUM_COLUMNS - 1) / NUM_COLUMNS
     np.testing.assert_allclose(persistence.sel(space="physical temperature"), expected, rtol=1e-4)
     assert scores_document(scores)["scores"]["mae"]["physical rain"]["persistence"]["overall"] > 0
+
+
+class TestIntervals:
+    def test_the_table_is_made_of_the_sums_that_were_saved(self, tiny_run):
+        written = evaluate(tiny_run, device="cpu")
+        again = make_table(run_tally(tiny_run), tiny_run.config.evaluation)
+        xr.testing.assert_identical(again.assign_attrs(written.attrs), written)
+
+    def test_differences_are_those_of_the_scores(self, scores):
+        difference = scores.mse.sel(model="convgru") - scores.mse.sel(model="persistence")
+        came = scores.mse_difference.sel(model="convgru", baseline="persistence")
+        np.testing.assert_allclose(came, difference, rtol=1e-12)
+        assert (scores.mse_difference.sel(model="persistence", baseline="persistence", space="unit") == 0).all()
+
+    def test_blocks_are_as_long_as_they_are_named(self, tmp_path):
+        changes = {"training.num_steps": 1, "evaluation.block_length": "2 h", "evaluation.num_resamples": 50}
+        run = train_on(make_rain(200), tmp_path, **changes)
+        scores = evaluate(run, device="cpu")
+        assert scores.attrs["block_length"] == "2 h"
+        assert scores.attrs["num_resamples"] == 50
+        # A fifth of 200 frames, 5 minutes apart.
+        assert 1 <= scores.attrs["num_blocks"] <= 3
+        assert scores.mse_interval.isnull().all()
+
+
+def test_baselines_that_the_config_names_are_in_the_table(tmp_path):
+    changes = {"training.num_steps": 1, "evaluation.baselines": ["lagrangian-persistence"]}
+    run = train_on(make_rain(), tmp_path, **changes)
+    # Persistence is in every table.
+    assert list(evaluate(run, device="cpu").model.values) == ["convgru", "persistence", "lagrangian-persistence"]
+
+
+def test_optical_flow_is_left_out_where_it_can_not_run(tiny_run, monkeypatch):
+    monkeypatch.setattr(sys.modules["fieldcast.evaluation.scoring"], "has_optical_flow", lambda: False)
+    scores = evaluate(tiny_run, device="cpu")
+    assert list(scores.model.values) == ["convgru", "persistence", "climatology"]
+    assert "optical-flow needs the extra 'nowcast'" in scores.attrs["left_out"]
+
+
+def test_a_forecast_sees_no_target(shared_run):
+    samples = shared_run.samples()[1]["test"]
+    batch, _ = next(batches(samples, [0], 1))
+    blind = batch.without_targets()
+    assert blind.targets.shape == batch.targets.shape
+    assert blind.targets.isnan().all()
+    assert not blind.valid.any()
+    assert torch.equal(blind.target_times, batch.target_times)
+    assert torch.equal(blind.inputs, batch.inputs)
 
 
 def test_nothing_observed_is_undefined_in_scores_and_report(tmp_path):
@@ -279,5 +350,5 @@ def test_a_table_marks_a_model_that_ignores_times(tiny_run):
     run = Run(tiny_run.folder)
     assert evaluate(run, "validation", num_samples=1, device="cpu").model.values.tolist() == [
         "convgru (times ignored)",
-        "persistence",
+        *BASELINES,
     ]

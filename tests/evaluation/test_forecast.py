@@ -246,7 +246,7 @@ with xr.open_dataset({str(rain_file)!r}, engine="h5netcdf") as dataset:
 assert forecast.rain.sizes["lead_time"] == 2
 scores = fc.evaluate(run, split="test")
 assert "mse" in scores
-for name in ("evaluate", "forecast", "report", "demo"):
+for name in ("benchmark", "forecast", "report", "demo"):
     importlib.import_module("fieldcast." + name)
     assert callable(getattr(fc, name)), name
 """

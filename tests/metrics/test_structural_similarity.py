@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity as reference
 
-from fieldcast.metrics import structural_similarity, valid_windows
+from fieldcast.metrics.structural_similarity import luminance_and_structure, structural_similarity, valid_windows
 
 OPTIONS = {
     "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
@@ -151,3 +151,19 @@ def test_other_bad_input_is_refused():
         structural_similarity(frames, frames, 1.0, "gausian")
     with pytest.raises(ValueError, match=r"shapes \(12, 12\) and \(12, 11\)"):
         structural_similarity(frames, frames[:, :11], 1.0)
+
+
+@windows
+@pytest.mark.parametrize("shape", [(24, 30), (130, 76)])
+def test_similarity_is_luminance_times_structure(shape, window):
+    """Structure does not see a shift; where only a shift differs, luminance is all there is."""
+    values, data_range = noise(np.random.default_rng(2), shape)
+    predicted, observed = torch.tensor(values)
+    luminance, structure = luminance_and_structure(predicted, observed, data_range, window)
+    torch.testing.assert_close(luminance * structure, structural_similarity(predicted, observed, data_range, window))
+    shifted, same = luminance_and_structure(predicted + 0.5, observed, data_range, window)
+    torch.testing.assert_close(same, structure, atol=1e-11, rtol=0)
+    assert (shifted < luminance).any()
+    luminance, structure = luminance_and_structure(observed + 0.5, observed, data_range, window)
+    torch.testing.assert_close(structure, torch.ones_like(structure), atol=1e-11, rtol=0)
+    torch.testing.assert_close(luminance, structural_similarity(observed + 0.5, observed, data_range, window))

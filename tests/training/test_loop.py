@@ -289,7 +289,7 @@ def test_a_model_without_weights_is_refused(tiny_values, tmp_path):
 
     values = tiny_values()
     values["model"] = {"key": "persistence"}
-    with pytest.raises(ConfigError, match="the model 'persistence' has nothing to train"):
+    with pytest.raises(ConfigError, match="persistence is not trained; it is a baseline"):
         train(read_config(values), tmp_path / "run")
 
 

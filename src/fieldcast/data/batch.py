@@ -28,6 +28,11 @@ class Batch:
         """The same batch on another device."""
         return replace(self, **{item.name: getattr(self, item.name).to(device) for item in fields(self)})
 
+    def without_targets(self) -> "Batch":
+        """The same batch as a forecast may see it: when the targets are, and nothing of what they hold."""
+        unknown = torch.full((), torch.nan, device=self.targets.device).expand(self.targets.shape)
+        return replace(self, targets=unknown, valid=torch.zeros((), dtype=torch.bool).expand(self.valid.shape))
+
     def __getitem__(self, samples: slice) -> "Batch":
         """Some of the samples."""
         return replace(self, **{item.name: getattr(self, item.name)[samples] for item in fields(self)})

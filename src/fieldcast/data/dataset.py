@@ -11,14 +11,19 @@ import torch
 from torch import Tensor
 
 from fieldcast.data.batch import Batch, collate
-from fieldcast.data.normalize import Normalizer, NormalizerSettings, Transform, fit_normalizer
+from fieldcast.data.normalize import Normalizer, NormalizerSettings, fit_normalizer
 from fieldcast.data.source import FrameSequence, Source
-from fieldcast.data.splits import SPLITS, SplitSettings, split_intervals
+from fieldcast.data.splits import ALWAYS, SPLITS, SplitSettings, split_intervals
 from fieldcast.data.times import parse_duration
 from fieldcast.data.windows import WindowSettings, find_windows, longest_run
 from fieldcast.errors import ConfigError, DataError
 
 FRAMES_AT_ONCE = 64  # read together when statistics are gathered
+HOW_TO_SPLIT = {
+    "archive": "times or fractions",
+    "divided": 'train = "source", and so for the others: it comes with splits of its own',
+    "generator": "counts of sequences, such as train = 10000",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Samples:
                 cut = (slice(top, top + size), slice(left, left + size))
             parts.append(self._sample(number, cut))
         return collate([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def frames(self, number: int) -> np.ndarray:
+        """A sample's inputs and targets as they were read, (T + S, C, H, W) physical, NaN where missing."""
+        which, start = self.starts[number]
+        return self.sequences[which].read(np.arange(start, start + self.windows.num_frames))
 
     def _sample(self, number: int, cut: tuple[slice, slice] | None) -> tuple[Batch, Tensor]:
         which, start = self.starts[number]
@@ -107,9 +117,8 @@ def make_samples(
     Raises:
         DataError: where a split has no sample, or splits and source do not fit.
     """
-    if (source.kind == "generator") != (splits.counts is not None):
-        wanted = "counts of sequences, such as train = 10000" if source.kind == "generator" else "times or fractions"
-        raise DataError(f"this source takes splits as {wanted}")
+    if source.kind != splits.kind:
+        raise DataError(f"this source takes splits as {HOW_TO_SPLIT[source.kind]}")
     if windows.crop is not None and windows.crop > min(source.shape):
         raise DataError(f"windows.crop = {windows.crop} is larger than the map {source.shape[0]} x {source.shape[1]}")
     placed = _place_generated(source, windows, splits) if splits.counts else _place_archive(source, windows, splits)
@@ -121,20 +130,22 @@ def make_samples(
 
 
 def _fit(settings: NormalizerSettings, source: Source, train: Samples) -> Normalizer:
-    names = settings.transform if isinstance(settings.transform, tuple) else (settings.transform,)
-    if source.value_range is not None and set(names) <= {"scale"}:
-        return Normalizer(tuple(Transform("scale", *source.value_range) for _ in source.variables))
-    return fit_normalizer(settings, source.variables, _frames(train))
+    if source.value_range is not None:
+        ends = np.array(source.value_range, np.float32)[:, None, None, None]
+        return fit_normalizer(settings, source.variables, [ends.repeat(len(source.variables), axis=1)])
+    return fit_normalizer(settings, source.variables, (frames for frames, _ in frames_and_times(train)))
 
 
-def _frames(samples: Samples) -> Iterator[np.ndarray]:
+def frames_and_times(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every frame that the samples are made of, once, in pieces: (n, C, H, W) physical, and times (n,) int64 ns."""
     wanted: dict[int, set[int]] = {}
     for which, start in samples.starts:
         wanted.setdefault(which, set()).update(range(start, start + samples.windows.num_frames))
     for which, positions in wanted.items():
         ordered = np.array(sorted(positions))
         for first in range(0, len(ordered), FRAMES_AT_ONCE):
-            yield samples.sequences[which].read(ordered[first : first + FRAMES_AT_ONCE])
+            piece = ordered[first : first + FRAMES_AT_ONCE]
+            yield samples.sequences[which].read(piece), samples.sequences[which].times[piece]
 
 
 Placed = dict[str, tuple[Sequence[FrameSequence], list[tuple[int, int]]]]
@@ -152,24 +163,38 @@ def _place_generated(source: Source, windows: WindowSettings, splits: SplitSetti
 
 
 def _place_archive(source: Source, windows: WindowSettings, splits: SplitSettings) -> Placed:
-    sequences = source.sequences("all", None)
+    sequences = {split: source.sequences(split, None) for split in SPLITS}
+    if splits.kind == "divided":
+        intervals = {split: [ALWAYS] * len(sequences[split]) for split in SPLITS}
+    else:
+        intervals = split_intervals(splits, source, sequences["train"], windows.span(source.cadence))
+    return {
+        split: (sequences[split], _find_samples(split, source, windows, sequences[split], intervals[split]))
+        for split in SPLITS
+    }
+
+
+def _find_samples(
+    split: str,
+    source: Source,
+    windows: WindowSettings,
+    sequences: Sequence[FrameSequence],
+    intervals: Sequence[tuple[int, int]],
+) -> list[tuple[int, int]]:
+    """The samples that lie in the interval of each sequence, as (sequence, position of the first frame)."""
     longest = windows.longest_step(source.cadence)
     stride = parse_duration(windows.stride) if windows.stride else 0
-    intervals = split_intervals(splits, source, sequences, windows.span(source.cadence))
-    placed: Placed = {}
-    for split in SPLITS:
-        starts = []
-        best = 0
-        for which, (sequence, (begin, end)) in enumerate(zip(sequences, intervals[split], strict=True)):
-            first, stop = np.searchsorted(sequence.times, [begin, end])
-            times = sequence.times[first:stop]
-            found = find_windows(times, windows.num_frames, longest, stride)
-            starts += [(which, int(first + start)) for start in found]
-            best = max(best, longest_run(times, longest))
-        if not starts:
-            raise DataError(
-                f"0 {split} samples: one needs {windows.num_frames} frames without a step above "
-                f"{longest / 1e9:g} s, the longest run in splits.{split} has {best}"
-            )
-        placed[split] = (sequences, starts)
-    return placed
+    starts = []
+    best = 0
+    for which, (sequence, (begin, end)) in enumerate(zip(sequences, intervals, strict=True)):
+        first, stop = np.searchsorted(sequence.times, [begin, end])
+        times = sequence.times[first:stop]
+        found = find_windows(times, windows.num_frames, longest, stride)
+        starts += [(which, int(first + start)) for start in found]
+        best = max(best, longest_run(times, longest))
+    if not starts:
+        raise DataError(
+            f"0 {split} samples: one needs {windows.num_frames} frames without a step above "
+            f"{longest / 1e9:g} s, the longest run in splits.{split} has {best}"
+        )
+    return starts

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import xarray as xr
 
+from fieldcast.data.samples import PACKAGED, packaged_path
 from fieldcast.errors import DataError, MissingExtra
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -18,12 +19,14 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
 def find_files(paths: str | Sequence[str]) -> list[Path]:
     """Name the files and Zarr folders of a path, a glob pattern, or a list of either.
 
+    "packaged:NAME" is a sample that ships inside the package.
+
     Raises:
         DataError: for a path that does not exist or a pattern that nothing matches.
     """
     found = []
     for text in [paths] if isinstance(paths, str) else paths:
-        path = Path(text).expanduser()
+        path = packaged_path(text) if text.startswith(PACKAGED) else Path(text).expanduser()
         if path.exists():
             found.append(path)
             continue

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, field_validator
 
 from fieldcast.data.digits import load_digits
-from fieldcast.data.source import NANOSECONDS, FrameSequence, Grid, Variable
+from fieldcast.data.source import NANOSECONDS, FrameSequence, Grid, SourceKind, Variable
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.settings import Settings, TupleOf, look_up
 
@@ -125,12 +125,13 @@ class MovingMNIST:
         DataError: where there are no digits or too few, or where ``test_digits`` has images of ``digits``.
     """
 
-    kind: Literal["archive", "generator"] = "generator"
+    kind: SourceKind = "generator"
     value_range: tuple[float, float] | None = (0.0, 255.0)
     variables = (Variable("intensity", "1"),)
     grid = Grid()
     cadence = NANOSECONDS
     calendar = "standard"
+    real_times = False
 
     def __init__(self, config: MovingMNISTConfig, seed: int, default_preset: str = KEYS["moving-mnist"]) -> None:
         self.rule = config.rule(default_preset)

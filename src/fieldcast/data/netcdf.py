@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -15,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fieldcast.data.axes import Axes, AxisNames, find_axes
 from fieldcast.data.files import find_files, open_raw, read_values
-from fieldcast.data.source import Grid, Variable
+from fieldcast.data.source import Grid, SourceKind, Variable
 from fieldcast.data.times import decode_axis, format_time, most_common_difference, parse_duration, snap_to_grid
 from fieldcast.data.units import conversion, converted_attributes
 from fieldcast.errors import DataError
@@ -79,8 +78,9 @@ class NetCDF:
         DataError: where files, dimensions, times, types or units do not fit; the text names which.
     """
 
-    kind: Literal["archive", "generator"] = "archive"
+    kind: SourceKind = "archive"
     value_range: tuple[float, float] | None = None
+    real_times = True
 
     def __init__(self, config: NetCDFConfig, opened: Sequence[tuple[str, xr.Dataset]] | None = None) -> None:
         if opened is None:

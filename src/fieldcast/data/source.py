@@ -8,6 +8,9 @@ import numpy as np
 
 NANOSECONDS = 1_000_000_000
 
+# Divided by time, divided by the source itself, or made in any number.
+SourceKind = Literal["archive", "divided", "generator"]
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -58,16 +61,18 @@ class FrameSequence(Protocol):
 
 
 class Source(Protocol):
-    """A place frames come from: an archive, which time splits, or a generator, which is split by count."""
+    """A place frames come from: an archive, which time splits; a divided archive, which comes with its own splits;
+    or a generator, which is split by count."""
 
-    kind: Literal["archive", "generator"]
+    kind: SourceKind
     variables: tuple[Variable, ...]
     value_range: tuple[float, float] | None  # where the format fixes it, as 8-bit video does
     grid: Grid
     shape: tuple[int, int]  # H, W
     cadence: int  # ns between regular frames: the time unit inside models
     calendar: str  # CF calendar of the times
+    real_times: bool  # whether they say when it was, or only how long after the first frame
 
     def sequences(self, split: str, count: int | None) -> SequenceOf[FrameSequence]:
         """The source's sequences. An archive has the same for every split (time decides); a generator
-        makes ``count`` of them, and those of different splits share nothing."""
+        makes ``count`` of them; those of different splits of a generator or a divided archive share nothing."""

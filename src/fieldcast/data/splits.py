@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -13,38 +14,48 @@ from fieldcast.settings import Settings, TupleOf
 
 SPLITS = ("train", "validation", "test")
 FOREVER = np.iinfo(np.int64).max
+ALWAYS = (np.iinfo(np.int64).min, FOREVER)
 
 
 class SplitSettings(Settings):
     """Where each split lies: half-open intervals of time, or fractions in order of time, or counts of sequences.
 
     Intervals [start, end) are ISO times; fractions add up to at most 1; counts are for sources that make
-    their own sequences.
+    their own sequences; ``"source"`` is for sources that come with splits of their own.
     """
 
-    train: TupleOf[str] | float | int
-    validation: TupleOf[str] | float | int
-    test: TupleOf[str] | float | int
+    train: TupleOf[str] | float | int | Literal["source"]
+    validation: TupleOf[str] | float | int | Literal["source"]
+    test: TupleOf[str] | float | int | Literal["source"]
 
     @model_validator(mode="after")
     def _one_kind(self) -> "SplitSettings":
         values = [getattr(self, split) for split in SPLITS]
         if len({type(value) for value in values}) > 1:
-            raise ValueError("all splits are of one kind: [start, end] times, or fractions such as 0.7, or counts")
+            raise ValueError(
+                'all splits are of one kind: [start, end] times, or fractions such as 0.7, or counts, or "source"'
+            )
         if isinstance(values[0], tuple):
             if any(len(value) != 2 for value in values):
                 raise ValueError('an interval is ["start", "end"]')
-        elif min(values) <= 0:
+        elif not isinstance(values[0], str) and min(values) <= 0:
             raise ValueError("no split may be empty")
         elif isinstance(values[0], float) and sum(values) > 1 + 1e-9:
             raise ValueError(f"the fractions add up to {sum(values):g}, more than 1")
         return self
 
     @property
+    def kind(self) -> Literal["archive", "divided", "generator"]:
+        """The kind of source that splits like these fit."""
+        if isinstance(self.train, str):
+            return "divided"
+        return "generator" if isinstance(self.train, int) else "archive"
+
+    @property
     def counts(self) -> dict[str, int] | None:
-        """Number of sequences of each split, or None where time decides."""
+        """Number of sequences of each split, or None where they are not counted."""
         values = {split: getattr(self, split) for split in SPLITS}
-        return values if isinstance(self.train, int) else None
+        return values if self.kind == "generator" else None
 
 
 def split_intervals(

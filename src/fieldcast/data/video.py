@@ -7,14 +7,13 @@ import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import Field, field_validator
 
 from fieldcast.data.files import find_files
-from fieldcast.data.source import NANOSECONDS, Grid, Variable
+from fieldcast.data.source import NANOSECONDS, Grid, SourceKind, Variable
 from fieldcast.data.times import most_common_difference
 from fieldcast.errors import DataError, MissingExtra
 from fieldcast.settings import Settings, TupleOf
@@ -54,9 +53,10 @@ class Video:
         MissingExtra: without PyAV.
     """
 
-    kind: Literal["archive", "generator"] = "archive"
+    kind: SourceKind = "archive"
     value_range: tuple[float, float] | None = (0.0, 255.0)
     calendar = "standard"
+    real_times = False
 
     def __init__(self, config: VideoConfig) -> None:
         names = ("red", "green", "blue") if config.colour else ("intensity",)

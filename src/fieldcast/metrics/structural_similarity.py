@@ -69,26 +69,22 @@ def structural_similarity(
         ConfigError: for an unknown window, or a data range that is not above 0.
         DataError: for shapes that differ, or frames smaller than the window.
     """
-    if not data_range > 0:
-        raise ConfigError(f"data_range = {data_range}: structural similarity needs a range above 0")
-    if predicted.shape != observed.shape:
-        raise DataError(f"frames to compare have shapes {tuple(predicted.shape)} and {tuple(observed.shape)}")
-    chosen = look_up(WINDOWS, window, "window")
-    num_rows, num_columns = _num_positions(predicted, chosen)
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, observed.dtype), torch.float32)
-    working = _working_dtype(dtype, predicted.is_cuda)
-    predicted, observed = (_tiles(frames.to(working), chosen) for frames in (predicted, observed))
-    bands = _bands(predicted, chosen)
-    # Variances do not see a shift, and about the tiles' own means E[x^2] - E[x]^2 cancels least.
-    centres = [tiles.detach().mean((-2, -1), keepdim=True) for tiles in (predicted, observed)]
-    predicted, observed = predicted - centres[0], observed - centres[1]
-    mean_sum, variance_sum = _moments(predicted + observed, bands, chosen.variance_factor)
-    mean_difference, variance_difference = _moments(predicted - observed, bands, chosen.variance_factor)
-    mean_sum, mean_difference = mean_sum + (centres[0] + centres[1]), mean_difference + (centres[0] - centres[1])
-    power_sum, power_difference = mean_sum.square(), mean_difference.square()
-    luminance = 1 - 2 * power_difference / (power_sum + power_difference + 2 * (0.01 * data_range) ** 2)
-    structure = 1 - 2 * variance_difference / (variance_sum + variance_difference + 2 * (0.03 * data_range) ** 2)
-    return _join(luminance * structure, num_rows, num_columns).to(dtype)
+    maps = _tiled_maps(predicted, observed, data_range, window)
+    return maps.join(maps.luminance * maps.structure)
+
+
+def luminance_and_structure(
+    predicted: Tensor, observed: Tensor, data_range: float, window: WindowName = "gaussian"
+) -> tuple[Tensor, Tensor]:
+    """Maps of the two factors of the structural similarity: luminance, and contrast with structure.
+
+        l = (2 m_p m_o + C1) / (m_p^2 + m_o^2 + C1),    c s = (2 v_po + C2) / (v_p + v_o + C2)
+
+    Source: Wang et al. (2004), eqs. (6), (9), (10) with C3 = C2 / 2. Arguments, shapes, and what is raised are
+    those of ``structural_similarity``, whose map is their product.
+    """
+    maps = _tiled_maps(predicted, observed, data_range, window)
+    return maps.join(maps.luminance), maps.join(maps.structure)
 
 
 def valid_windows(valid: Tensor, window: WindowName = "gaussian") -> Tensor:
@@ -110,6 +106,41 @@ def valid_windows(valid: Tensor, window: WindowName = "gaussian") -> Tensor:
     # The weights are above 0, so a sum of exactly 0 is a window without a missing pixel in any precision.
     missing = _tiles((~valid).float(), chosen)
     return _join(_window_mean(missing, _bands(missing, chosen)) == 0, num_rows, num_columns)
+
+
+class _TiledMaps(NamedTuple):
+    """The factors of the similarity in tiles, and what puts tiles together."""
+
+    luminance: Tensor
+    structure: Tensor
+    num_positions: tuple[int, int]
+    dtype: torch.dtype
+
+    def join(self, tiles: Tensor) -> Tensor:
+        return _join(tiles, *self.num_positions).to(self.dtype)
+
+
+def _tiled_maps(predicted: Tensor, observed: Tensor, data_range: float, window: WindowName) -> _TiledMaps:
+    if not data_range > 0:
+        raise ConfigError(f"data_range = {data_range}: structural similarity needs a range above 0")
+    if predicted.shape != observed.shape:
+        raise DataError(f"frames to compare have shapes {tuple(predicted.shape)} and {tuple(observed.shape)}")
+    chosen = look_up(WINDOWS, window, "window")
+    num_positions = _num_positions(predicted, chosen)
+    dtype = torch.promote_types(torch.promote_types(predicted.dtype, observed.dtype), torch.float32)
+    working = _working_dtype(dtype, predicted.is_cuda)
+    predicted, observed = (_tiles(frames.to(working), chosen) for frames in (predicted, observed))
+    bands = _bands(predicted, chosen)
+    # Variances do not see a shift, and about the tiles' own means E[x^2] - E[x]^2 cancels least.
+    centres = [tiles.detach().mean((-2, -1), keepdim=True) for tiles in (predicted, observed)]
+    predicted, observed = predicted - centres[0], observed - centres[1]
+    mean_sum, variance_sum = _moments(predicted + observed, bands, chosen.variance_factor)
+    mean_difference, variance_difference = _moments(predicted - observed, bands, chosen.variance_factor)
+    mean_sum, mean_difference = mean_sum + (centres[0] + centres[1]), mean_difference + (centres[0] - centres[1])
+    power_sum, power_difference = mean_sum.square(), mean_difference.square()
+    luminance = 1 - 2 * power_difference / (power_sum + power_difference + 2 * (0.01 * data_range) ** 2)
+    structure = 1 - 2 * variance_difference / (variance_sum + variance_difference + 2 * (0.03 * data_range) ** 2)
+    return _TiledMaps(luminance, structure, num_positions, dtype)
 
 
 def _num_positions(frames: Tensor, window: Window) -> tuple[int, int]:

@@ -4,7 +4,10 @@ import torch
 
 from fieldcast.errors import ConfigError
 from fieldcast.models.base import Forecaster, ModelRow, ModelSettings, count_parameters
-from fieldcast.models.baselines import Persistence
+from fieldcast.models.baselines.climatology import Climatology
+from fieldcast.models.baselines.lagrangian_persistence import LagrangianPersistence
+from fieldcast.models.baselines.optical_flow import OpticalFlow, OpticalFlowSettings
+from fieldcast.models.baselines.persistence import Persistence
 from fieldcast.models.convlstm import (
     CONVLSTM_PRESETS,
     CONVLSTM_STACK_PRESETS,
@@ -24,6 +27,11 @@ from fieldcast.settings import look_up, read_settings
 
 MODELS = {
     "persistence": ModelRow(Persistence, ModelSettings, {}, "the last frame"),
+    "climatology": ModelRow(Climatology, ModelSettings, {}, "the mean by hour of day or time of year"),
+    "lagrangian-persistence": ModelRow(
+        LagrangianPersistence, ModelSettings, {}, "Germann and Zawadzki 2002, Mon. Wea. Rev. 130, 2859"
+    ),
+    "optical-flow": ModelRow(OpticalFlow, OpticalFlowSettings, {}, "pysteps, Pulkkinen et al. 2019, GMD 12, 4185"),
     "convgru": ModelRow(EncoderForecaster, ConvGRUSettings, CONVGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "trajgru": ModelRow(EncoderForecaster, TrajGRUSettings, TRAJGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "convlstm": ModelRow(ConvLSTM, ConvLSTMSettings, CONVLSTM_PRESETS, "Shi et al. 2015, arXiv:1506.04214"),

@@ -20,12 +20,14 @@ class Forecaster(nn.Module, abc.ABC):
     Attributes:
         irregular_inputs: takes inputs at any times.
         irregular_targets: forecasts at any times; otherwise at whole multiples of the cadence.
+        trained: has weights that training changes; the baselines have none.
         takes_teacher: ``forward_train`` can feed true targets back in (scheduled sampling).
         ignore_times: a model that can't see times takes frames as they come, one cadence apart.
     """
 
     irregular_inputs: ClassVar[bool]
     irregular_targets: ClassVar[bool]
+    trained: ClassVar[bool] = True
     takes_teacher: ClassVar[bool] = False
     ignore_times: bool = False
 
@@ -55,6 +57,21 @@ class Forecaster(nn.Module, abc.ABC):
         """
         assert teacher is None, "this model takes no teacher"
         return self(batch.inputs, batch.input_times, batch.target_times), {}
+
+    def forward_batch(self, batch: Batch) -> Tensor:
+        """Forecast a batch (B, S, C, H, W), normalised: the door for a model that knows the calendar.
+
+        Times inside a model are relative to the last input; ``batch.origin`` says when that was.
+        """
+        return self(batch.inputs, batch.input_times, batch.target_times)
+
+    def seen_times(self, input_times: Tensor, target_times: Tensor) -> tuple[Tensor, Tensor]:
+        """Both times as a model with irregular times is to take them: one cadence apart under ``ignore_times``."""
+        if not self.ignore_times:
+            return input_times, target_times
+        inputs = torch.arange(1 - input_times.shape[1], 1).to(input_times)
+        targets = torch.arange(1, target_times.shape[1] + 1).to(target_times)
+        return inputs.expand_as(input_times), targets.expand_as(target_times)
 
     def target_steps(self, input_times: Tensor, target_times: Tensor) -> Tensor:
         """Target times as counts of steps after the last input (B, S), for a model that sees only steps.

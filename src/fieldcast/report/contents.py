@@ -1,75 +1,158 @@
-"""What a report is made of, and how its times and numbers are worded."""
+"""What a report is made of."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
 
 from fieldcast.errors import DataError
 
-BASELINES = ("persistence", "climatology", "optical-flow")
+BASELINES = ("persistence", "lagrangian-persistence", "climatology", "optical-flow")
 CASE_DIMENSIONS = ("panel", "lead_time", "y", "x")
 OBSERVED = "observed"
+PHYSICAL = "physical"
+PLAIN = ("space", "model", "lead_time")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sample to look at, and why it is shown.
+
+    ``frames`` has dimensions (panel, lead_time, y, x), its first panel is "observed", lead times up to 0 are inputs,
+    and a coordinate ``valid_time`` (lead_time).
+
+    Raises:
+        DataError: where the frames do not look like this.
+    """
+
+    heading: str
+    frames: xr.DataArray
+
+    def __post_init__(self) -> None:
+        if self.frames.dims != CASE_DIMENSIONS:
+            raise DataError(f"case '{self.heading}' has dimensions {self.frames.dims}: transpose to {CASE_DIMENSIONS}")
+        if str(self.frames.panel.values[0]) != OBSERVED:
+            first = self.frames.panel.values[0]
+            raise DataError(f"case '{self.heading}' starts with panel '{first}': put '{OBSERVED}' first")
+
+
+@dataclass(frozen=True)
+class ReportPart:
+    """Scores and cases of one data set.
+
+    A metric NAME is a variable (space, model, *D, lead_time), with attributes ``long_name``, ``family``,
+    ``convention``, ``orientation`` and ``units_SPACE``. Beside it there may be ``NAME_overall`` over all lead times,
+    ``NAME_difference`` (space, baseline, model, ...) of the models' scores minus the baseline's, and for each of them
+    the bounds of an interval (bound, ...), as ``NAME_interval`` or ``NAME_overall_difference_interval``.
+    """
+
+    name: str
+    scores: xr.Dataset
+    cases: list[Case] = field(default_factory=list)
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Names of all metrics, those with further dimensions among them."""
+        variables = self.scores.variables
+        return [str(name) for name in self.scores.data_vars if _is_metric(str(name), variables[name].dims)]
+
+    @cached_property
+    def plain_metrics(self) -> list[str]:
+        """Names of the metrics that have one value for each lead time."""
+        return self.metrics_along()
+
+    def metrics_along(self, *dimensions: str) -> list[str]:
+        """Names of the metrics whose further dimensions are exactly these."""
+        wanted = {*PLAIN, *dimensions}
+        return [name for name in self.metrics if set(self.scores.variables[name].dims) == wanted]
+
+    def is_score(self, name: str) -> bool:
+        """Whether a metric has a better and a worse."""
+        return self.orientation(name) != "none"
+
+    def orientation(self, name: str) -> str:
+        """Which value is better: "smaller", "larger", the one nearest to "zero" or to "one", or "none"."""
+        return str(self.scores.variables[name].attrs.get("orientation", "smaller"))
+
+    def title(self, name: str, space: str | None = None) -> str:
+        """The metric's long name, with its units in a space."""
+        attributes = self.scores.variables[name].attrs
+        units = str(attributes.get(f"units_{space}", "")) if space else ""
+        return f"{attributes.get('long_name', name)}{units_label(units)}"
+
+    @cached_property
+    def spaces(self) -> list[str]:
+        """Names of the spaces that scores were taken in, the physical ones first."""
+        names = [str(space) for space in self.scores["space"].values]
+        return sorted(names, key=lambda space: not space.startswith(PHYSICAL))
+
+    @cached_property
+    def shown_spaces(self) -> list[str]:
+        """The spaces that figures are drawn in: the physical ones, or the first there is."""
+        return [space for space in self.spaces if space.startswith(PHYSICAL)] or self.spaces[:1]
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Names of the models, trained ones before baselines."""
+        return sorted((str(model) for model in self.scores["model"].values), key=self.is_baseline)
+
+    @cached_property
+    def trained(self) -> list[str]:
+        """Names of the models that were trained."""
+        return [model for model in self.models if not self.is_baseline(model)]
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """Names of the baselines that were scored, persistence first."""
+        known = [model for model in BASELINES if model in self.models]
+        return known + [model for model in self.models if self.is_baseline(model) and model not in known]
+
+    def is_baseline(self, model: str) -> bool:
+        """Whether a model is one that needs no training."""
+        marked = self.scores["baseline"].values if "baseline" in self.scores.coords else ()
+        return model in BASELINES or model in [str(name) for name in marked]
+
+    def models_with(self, name: str, space: str) -> list[str]:
+        """Models for which a variable has any value in a space."""
+        score = self.scores[name].sel(space=space, model=self.models).transpose("model", ...)
+        known = np.isfinite(score.values).reshape(len(self.models), -1).any(axis=1)
+        return [model for model, has_value in zip(self.models, known, strict=True) if has_value]
+
+    def interval(self, name: str, space: str) -> xr.DataArray | None:
+        """Bounds of a variable's interval in a space, or None where there are none."""
+        if f"{name}_interval" not in self.scores.variables:
+            return None
+        bounds = self.scores[f"{name}_interval"].sel(space=space)
+        return bounds if np.isfinite(bounds.values).any() else None
 
 
 @dataclass(frozen=True)
 class ReportContents:
-    """Scores, training history, cases, settings and environment of one run.
+    """All that a report shows.
 
-    ``scores`` has variables (space, model, lead_time) and ``<name>_overall`` (space, model), each with attributes
-    ``long_name``, ``units_physical``, ``units_unit``, ``convention`` and ``orientation`` ("smaller", "larger", or
-    "zero" where the nearest to zero is best). A case has dimensions (panel, lead_time, y, x), its first panel is
-    "observed", lead times up to 0 are inputs, and a coordinate ``valid_time`` (lead_time).
-
-    Raises:
-        DataError: where a case does not look like this.
+    Attributes:
+        title: of the page.
+        parts: one for each data set; a run has one.
+        histories: rows of training by model, with ``step``, ``train_loss``, ``validation_loss``, ``learning_rate``.
+        settings: nested plain values.
+        environment: versions and machine, plain values.
+        table: rows of a benchmark, empty for a run; columns as they come.
     """
 
     title: str
-    scores: xr.Dataset
-    history: list[dict]
-    cases: list[xr.DataArray]
+    parts: list[ReportPart]
+    histories: dict[str, list[dict]]
     settings: dict
     environment: dict
-
-    def __post_init__(self) -> None:
-        for number, case in enumerate(self.cases, start=1):
-            if case.dims != CASE_DIMENSIONS:
-                raise DataError(f"case {number} has dimensions {case.dims}: transpose to {CASE_DIMENSIONS}")
-            if str(case.panel.values[0]) != OBSERVED:
-                raise DataError(f"case {number} starts with panel '{case.panel.values[0]}': put '{OBSERVED}' first")
-
-    @property
-    def metrics(self) -> list[str]:
-        """Names of the metrics that have a value for each lead time."""
-        return [str(name) for name, score in self.scores.data_vars.items() if "lead_time" in score.dims]
-
-    @property
-    def spaces(self) -> list[str]:
-        """Names of the spaces scores were taken in, the physical one first."""
-        return sorted((str(space) for space in self.scores["space"].values), key=lambda space: space != "physical")
-
-    @property
-    def models(self) -> list[str]:
-        """Names of the models, trained ones before baselines."""
-        return sorted((str(model) for model in self.scores["model"].values), key=lambda model: model in BASELINES)
+    table: list[dict] = field(default_factory=list)
 
 
-def time_label(value) -> str:
-    """Word a valid time: a datetime64 to the minute (or finer) with UTC, text as it is."""
-    if not isinstance(value, np.datetime64):
-        return str(value)
-    if np.isnat(value):
-        return "time unknown"
-    second = value.astype("datetime64[s]")
-    whole = second == value.astype("datetime64[m]")
-    return str(np.datetime_as_string(second, unit="m" if whole else "s")).replace("T", " ") + " UTC"
-
-
-def number_label(value: float) -> str:
-    """Word a score to four digits; or say that it is undefined."""
-    return f"{value:.4g}" if math.isfinite(value) else "undefined"
+def _is_metric(name: str, dimensions: tuple[Hashable, ...]) -> bool:
+    comparisons = ("_difference", "_interval", "_overall", "_spread")
+    compared = {"bound", "baseline"} & set(dimensions)
+    return set(PLAIN) <= set(dimensions) and not compared and not name.endswith(comparisons)
 
 
 def units_label(units: str) -> str:
@@ -79,16 +162,10 @@ def units_label(units: str) -> str:
     return f" [{units}]" if "(" in units else f" ({units})"
 
 
-def quantity_label(values: xr.DataArray) -> str:
-    """Name and units of a case's variable: "rain rate (mm/h)"."""
-    name = values.attrs.get("long_name") or values.name or "value"
-    return f"{name}{units_label(str(values.attrs.get('units', '')))}"
-
-
-def row_zero_is_bottom(case: xr.DataArray) -> bool:
+def row_zero_is_bottom(frames: xr.DataArray) -> bool:
     """Whether y grows upward on the map and the first row is the lowest: a projected or geographic axis, ascending."""
-    if "y" not in case.coords or case.sizes["y"] < 2:
+    if "y" not in frames.coords or frames.sizes["y"] < 2:
         return False
-    axis = case["y"]
+    axis = frames["y"]
     on_the_ground = axis.attrs.get("standard_name") in ("projection_y_coordinate", "latitude", "grid_latitude")
     return bool(on_the_ground and axis.values[-1] > axis.values[0])

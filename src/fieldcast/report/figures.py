@@ -5,7 +5,6 @@ P panels, L lead times.
 
 import io
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -14,32 +13,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from fieldcast.lead_times import lead_labels, lead_unit
-from fieldcast.report.contents import BASELINES, ReportContents, row_zero_is_bottom, units_label
+from fieldcast.report.contents import ReportPart, row_zero_is_bottom, units_label
 from fieldcast.report.scale import ColourScale
+from fieldcast.report.series import BASELINE_COLOUR, MODEL_COLOURS, Stroke, strokes
+from fieldcast.report.training_curves import column, spans_decades
 
-# After Okabe and Ito: colours that the colour-blind can tell apart and that hold on light and dark ground.
-MODEL_COLOURS = ("#1f83c7", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "osD^vP"
-BASELINE_COLOUR = "#808080"
-BASELINE_STYLES = {"persistence": "--", "climatology": ":", "optical-flow": "-."}
+MAX_CURVES_IN_ROW = 3
 MAX_SHEET_COLUMNS = 6
 MAP_WIDTH = 1.9  # inches
+GAP = 0.015  # around a map, as a share of its cell
 RESOLUTION = 160  # dots per inch
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Ground and ink of a figure."""
-
-    ground: str
-    ink: str
-    grid: str
-
-
-LIGHT = Theme("#ffffff", "#1c2127", "#d9dde2")
-DARK = Theme("#171b21", "#e4e8ed", "#3a424d")
+GROUND, INK, GRID = "#ffffff", "#1c2127", "#d9dde2"
 
 
 def png(figure: Figure) -> bytes:
@@ -49,24 +37,32 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def score_figure(contents: ReportContents, names: list[str], theme: Theme = LIGHT) -> Figure:
-    """Curves of the named metrics against lead time, one panel a metric, one line a model."""
-    figure = Figure(figsize=(4.6 * len(names), 3.5), dpi=RESOLUTION, layout="constrained", facecolor=theme.ground)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        _draw_score(axes, contents, name)
-        _apply_theme(axes, theme)
+def score_figure(part: ReportPart, names: list[str]) -> Figure:
+    """Curves of the named metrics against lead time, one panel a metric, one line a model, its interval as a band."""
+    num_columns = min(len(names), MAX_CURVES_IN_ROW)
+    num_rows = math.ceil(len(names) / num_columns)
+    size = (4.6 * num_columns, 3.5 * num_rows)
+    figure = Figure(figsize=size, dpi=RESOLUTION, layout="constrained", facecolor=GROUND)
+    cells = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axes, name in zip(cells, names, strict=False):
+        _draw_score(axes, part, name)
+        _dress(axes)
+    for axes in cells[len(names) :]:
+        axes.set_axis_off()
     return figure
 
 
-def _draw_score(axes: Axes, contents: ReportContents, name: str) -> None:
-    space = contents.spaces[0]
-    score = contents.scores[name].sel(space=space)
+def _draw_score(axes: Axes, part: ReportPart, name: str) -> None:
+    space = part.shown_spaces[0]
+    score = part.scores[name].sel(space=space)
+    bounds = part.interval(name, space)
     unit, size = lead_unit(score.lead_time.values)
     leads = score.lead_time.values / np.timedelta64(size, "s")
-    for number, model in enumerate(contents.models):
-        axes.plot(
-            leads, score.sel(model=model).values, label=_plain(model), markersize=3.5, **_line_style(model, number)
-        )
+    for model, stroke in strokes(part.trained, part.baselines).items():
+        axes.plot(leads, score.sel(model=model).values, label=_plain(model), markersize=3, marker=".", **_look(stroke))
+        if bounds is not None:
+            low, high = bounds.sel(model=model).transpose("bound", ...).values
+            axes.fill_between(leads, low, high, color=stroke.colour, alpha=0.15, linewidth=0)
     if not np.isfinite(score.values).any():
         axes.text(0.5, 0.5, "undefined everywhere", ha="center", va="center", transform=axes.transAxes)
     axes.set_title(_plain(score.attrs.get("long_name", name)), fontsize="medium")
@@ -75,41 +71,34 @@ def _draw_score(axes: Axes, contents: ReportContents, name: str) -> None:
     axes.legend(frameon=False, fontsize="small", handlelength=3)
 
 
-def _line_style(model: str, number: int) -> dict:
-    if model in BASELINES:
-        return {"color": BASELINE_COLOUR, "linestyle": BASELINE_STYLES[model], "marker": "."}
-    return {"color": MODEL_COLOURS[number % len(MODEL_COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+def _look(stroke: Stroke) -> dict:
+    dashes = [float(length) for length in stroke.dashes.split()]
+    return {"color": stroke.colour, "linestyle": (0, dashes) if dashes else "solid"}
 
 
-def training_figure(history: list[dict], theme: Theme = LIGHT) -> Figure:
-    """Loss of training and validation over the steps, and the learning rate below."""
-    figure = Figure(figsize=(6.4, 4.2), dpi=RESOLUTION, layout="constrained", facecolor=theme.ground)
+def training_figure(histories: dict[str, list[dict]]) -> Figure:
+    """Loss of training and validation over the steps of each model, and the learning rate below."""
+    figure = Figure(figsize=(6.4, 4.2), dpi=RESOLUTION, layout="constrained", facecolor=GROUND)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for key, label, colour in (("train_loss", "training", 0), ("validation_loss", "validation", 1)):
-        steps, values = _column(history, key)
-        marker = MARKERS[colour] if len(steps) <= 60 else None
-        upper.plot(steps, values, color=MODEL_COLOURS[colour], marker=marker, markersize=3, label=label)
-    _use_log_scale(upper, [value for key in ("train_loss", "validation_loss") for value in _column(history, key)[1]])
-    lower.plot(*_column(history, "learning_rate"), color=BASELINE_COLOUR)
+    shown = []
+    for number, (model, history) in enumerate(histories.items()):
+        colour, marker = MODEL_COLOURS[number % len(MODEL_COLOURS)], MARKERS[number % len(MARKERS)]
+        training, validation = column(history, "train_loss"), column(history, "validation_loss")
+        upper.plot(*training, color=colour, linewidth=1, label=_plain(f"{model}, training"))
+        dots = {"marker": marker, "markersize": 3, "linestyle": "--"}
+        upper.plot(*validation, color=colour, label=_plain(f"{model}, validation"), **dots)
+        lower.plot(*column(history, "learning_rate"), color=colour if len(histories) > 1 else BASELINE_COLOUR)
+        shown += [training[1], validation[1]]
+    if spans_decades(np.concatenate(shown)):
+        upper.set_yscale("log")
     lower.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     upper.set_ylabel("loss")
     lower.set_ylabel("learning rate")
     lower.set_xlabel("step")
     upper.legend(frameon=False, fontsize="small")
     for axes in (upper, lower):
-        _apply_theme(axes, theme)
+        _dress(axes)
     return figure
-
-
-def _column(history: list[dict], key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the rows that have a finite value under ``key``."""
-    rows = [(row["step"], row[key]) for row in history if row.get(key) is not None and math.isfinite(row[key])]
-    return [step for step, _ in rows], [value for _, value in rows]
-
-
-def _use_log_scale(axes: Axes, values: list[float]) -> None:
-    if values and min(values) > 0 and max(values) > 10 * min(values):
-        axes.set_yscale("log")
 
 
 def forecast_figure(case: xr.DataArray, scale: ColourScale) -> Figure:
@@ -120,26 +109,29 @@ def forecast_figure(case: xr.DataArray, scale: ColourScale) -> Figure:
     # Fixed margins: matplotlib's own layout takes seconds for this many maps.
     left, right, top, bottom = 0.4, 1.3, 0.35, 0.15
     size = (left + num_columns * MAP_WIDTH + right, top + num_rows * map_height + bottom)
-    figure = Figure(figsize=size, dpi=RESOLUTION, facecolor=LIGHT.ground)
-    edges = {"left": left / size[0], "right": 1 - right / size[0], "top": 1 - top / size[1], "bottom": bottom / size[1]}
-    cells = figure.subplots(num_rows, num_columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.05, "hspace": 0.05})
-    _draw_maps(cells, case, scale)
-    bar_height = min(0.8 * (edges["top"] - edges["bottom"]), 4 / size[1])
-    bar_bottom = (edges["top"] + edges["bottom"] - bar_height) / 2
+    figure = Figure(figsize=size, dpi=RESOLUTION, facecolor=GROUND)
+    inner = (num_columns * MAP_WIDTH / size[0], num_rows * map_height / size[1])
+    _draw_maps(figure.add_axes((left / size[0], bottom / size[1], *inner)), case, scale)
+    bar_height = min(0.8 * inner[1], 4 / size[1])
+    bar_bottom = bottom / size[1] + (inner[1] - bar_height) / 2
     _draw_colour_bar(figure.add_axes((1 - 1.15 / size[0], bar_bottom, 0.2 / size[0], bar_height)), scale)
     return figure
 
 
-def _draw_maps(cells: np.ndarray, case: xr.DataArray, scale: ColourScale) -> None:
-    origin = "lower" if row_zero_is_bottom(case) else "upper"
-    for position, axes in np.ndenumerate(cells):
-        axes.imshow(scale.image(case.values[position]), origin=origin, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color(LIGHT.grid)
-    for axes, label in zip(cells[0], lead_labels(case.lead_time.values), strict=True):
-        axes.set_title(label, fontsize="medium")
-    for axes, panel in zip(cells[:, 0], case.panel.values, strict=True):
-        axes.set_ylabel(_plain(panel))
+def _draw_maps(axes: Axes, case: xr.DataArray, scale: ColourScale) -> None:
+    """All maps in one pair of axes, a cell each: axes of their own would take seconds."""
+    num_rows, num_columns = case.shape[:2]
+    values = case.values[:, :, ::-1] if row_zero_is_bottom(case) else case.values
+    for row, place in np.ndindex(num_rows, num_columns):
+        extent = (place + GAP, place + 1 - GAP, row + 1 - GAP, row + GAP)
+        axes.imshow(scale.image(values[row, place]), extent=extent, interpolation="nearest", aspect="auto")
+        axes.add_patch(Rectangle((extent[0], extent[3]), 1 - 2 * GAP, 1 - 2 * GAP, fill=False, edgecolor=GRID))
+    axes.set(xlim=(0, num_columns), ylim=(num_rows, 0))
+    axes.set_xticks(np.arange(num_columns) + 0.5, lead_labels(case.lead_time.values))
+    panels = [_plain(panel) for panel in case.panel.values]
+    axes.set_yticks(np.arange(num_rows) + 0.5, panels, rotation="vertical", va="center")
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
 
 
 def _sheet_columns(case: xr.DataArray) -> xr.DataArray:
@@ -167,18 +159,13 @@ def _draw_colour_bar(axes: Axes, scale: ColourScale) -> None:
     bar.minorticks_off()
 
 
-def _apply_theme(axes: Axes, theme: Theme) -> None:
-    axes.set_facecolor(theme.ground)
-    axes.grid(color=theme.grid, linewidth=0.6)
+def _dress(axes: Axes) -> None:
+    axes.set_facecolor(GROUND)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.ink, which="both", labelsize="small")
-    axes.spines[:].set_color(theme.grid)
+    axes.tick_params(colors=INK, which="both", labelsize="small")
+    axes.spines[:].set_color(GRID)
     axes.spines[["top", "right"]].set_visible(False)
-    texts = [axes.title, axes.xaxis.label, axes.yaxis.label, axes.yaxis.get_offset_text(), *axes.texts]
-    legend = axes.get_legend()
-    texts += legend.get_texts() if legend else []
-    for text in texts:
-        text.set_color(theme.ink)
 
 
 def _plain(text) -> str:

@@ -3,20 +3,42 @@
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-import numpy as np
-import xarray as xr
-
 from fieldcast.files import write_atomic
-from fieldcast.report.contents import ReportContents, number_label, quantity_label, time_label, units_label
-from fieldcast.report.figures import DARK, forecast_figure, png, score_figure, training_figure
-from fieldcast.report.player import data_address, player_html, thinning
-from fieldcast.report.scale import ColourScale, colour_scale
-from fieldcast.report.scores import lead_table, overall_table, shown_metrics, verdict
+from fieldcast.report.contents import ReportContents, ReportPart
+from fieldcast.report.curves import curves_html, shown_metrics
+from fieldcast.report.elements import Section, contents_html, details_html, row_heading, section_html, table_html
+from fieldcast.report.ensembles import ensembles_html
+from fieldcast.report.events import events_html
+from fieldcast.report.figures import forecast_figure, png, score_figure, training_figure
+from fieldcast.report.frames import Shown, encode
+from fieldcast.report.player import case_html
+from fieldcast.report.scale import colour_scale
+from fieldcast.report.series import stroke_styles
+from fieldcast.report.spectra import spectra_html
+from fieldcast.report.tables import BETTER, MARKS_NOTE, benchmark_table, lead_table, overall_table, stations_html
+from fieldcast.report.training_curves import training_html
+from fieldcast.report.verdict import interval_note, verdicts
+from fieldcast.report.wording import quantity_label
+
+NUM_OPEN_CASES = 3  # of a part, the others are to unfold
+FACTS = {
+    "split": "split",
+    "samples": "num_samples",
+    "data range": "data_range",
+    "unit space": "unit_space",
+    "precision": "precision",
+    "training step": "step",
+    "events": "event",
+    "independent blocks": "num_blocks",
+    "length of a block": "block_length",
+    "left out": "left_out",
+}
 
 
 def write_report(contents: ReportContents, folder: Path) -> Path:
@@ -24,55 +46,48 @@ def write_report(contents: ReportContents, folder: Path) -> Path:
 
     Returns the path of the page.
     """
-    scales = _colour_scales(contents.cases)
-    figures = _figures(contents, scales)
-    page = _page(contents, figures, scales)
+    shown = [_shown(part) for part in contents.parts]
+    page = _page(contents, shown)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name, content in figures.items():
+    for name, content in _figures(contents, shown):
         write_atomic(folder / "figures" / f"{name}.png", content)
-    write_atomic(folder / "report.html", page.encode("utf-8"))
-    return folder / "report.html"
+    return write_atomic(folder / "report.html", page.encode("utf-8"))
 
 
-def _colour_scales(cases: list[xr.DataArray]) -> list[ColourScale]:
-    """The scale of each case; cases of one variable share one."""
-    labels = [quantity_label(case) for case in cases]
-    shared = {
-        label: colour_scale([case for case, other in zip(cases, labels, strict=True) if other == label], label)
+def _shown(part: ReportPart) -> list[Shown]:
+    """The frames of each case with their colours; cases of one variable share a scale."""
+    frames = [case.frames for case in part.cases]
+    labels = [quantity_label(values) for values in frames]
+    scales = {
+        label: colour_scale([values for values, other in zip(frames, labels, strict=True) if other == label], label)
         for label in dict.fromkeys(labels)
     }
-    return [shared[label] for label in labels]
+    return [Shown(values, scales[label]) for values, label in zip(frames, labels, strict=True)]
 
 
-def _figures(contents: ReportContents, scales: list[ColourScale]) -> dict[str, bytes]:
-    """The PNG files by name: scores, training, and one forecast sheet a case."""
-    figures = {}
-    if contents.metrics:
-        figures["scores"] = png(score_figure(contents, shown_metrics(contents)))
-    if contents.history:
-        figures["training"] = png(training_figure(contents.history))
-    for number, (case, scale) in enumerate(zip(contents.cases, scales, strict=True), start=1):
-        figures[_sheet_name(number)] = png(forecast_figure(case, scale))
-    return figures
+def _figures(contents: ReportContents, shown: list[list[Shown]]) -> Iterator[tuple[str, bytes]]:
+    """The PNG files with their names: scores of each part, training, and one forecast sheet a case."""
+    for number, part in enumerate(contents.parts, start=1):
+        if names := shown_metrics(part):
+            yield _numbered("scores", number), png(score_figure(part, names))
+    if any(contents.histories.values()):
+        yield "training", png(training_figure(contents.histories))
+    for number, case in enumerate([case for cases in shown for case in cases], start=1):
+        yield _numbered("forecast", number), png(forecast_figure(case.frames, case.scale))
 
 
-def _sheet_name(number: int) -> str:
-    return "forecast" if number == 1 else f"forecast-{number}"
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
 
 
-def _page(contents: ReportContents, figures: dict[str, bytes], scales: list[ColourScale]) -> str:
-    style, script = (_asset(name) for name in ("page.css", "page.js"))
-    sections = [
-        *_case_sections(contents, figures, scales),
-        _score_section(contents),
-        _training_section(contents, figures),
-        _section("Settings", f"<details><summary>All settings</summary>{_pairs(contents.settings)}</details>"),
-        _section("Environment", _pairs(contents.environment)),
-    ]
+def _page(contents: ReportContents, shown: list[list[Shown]]) -> str:
+    style, script = _asset("page.css") + stroke_styles(), _asset("page.js")
+    sections = [section for section in _sections(contents, shown) if section.body_html]
     return Template(_asset("template.html")).substitute(
         title=escape(contents.title),
-        verdict=escape(verdict(contents)),
-        sections="".join(sections),
+        verdict="".join(_verdict_html(part, len(contents.parts) > 1) for part in contents.parts),
+        contents=contents_html(sections),
+        sections="".join(section_html(section) for section in sections),
         style=style,
         script=script,
         style_hash=_content_hash(style),
@@ -89,94 +104,86 @@ def _content_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _section(heading: str, body: str) -> str:
-    return f"<section><h2>{escape(heading)}</h2>{body}</section>" if body else ""
+def _verdict_html(part: ReportPart, named: bool) -> str:
+    """What can be claimed, and below it by how much."""
+    name = f"<h2>{escape(part.name)}</h2>" if named else ""
+    lines = []
+    for verdict in verdicts(part):
+        more = "".join(f"<li>{escape(line)}</li>" for line in verdict.comparisons)
+        lines.append(f"<p><strong>{escape(verdict.claim)}</strong></p>" + (f"<ul>{more}</ul>" if more else ""))
+    note = f'<p class="note">{escape(interval_note(part))}</p>' if part.plain_metrics else ""
+    return f'<div class="verdict">{name}{"".join(lines)}{note}</div>'
 
 
-def _case_sections(contents: ReportContents, figures: dict[str, bytes], scales: list[ColourScale]) -> list[str]:
-    step = thinning(contents.cases)
-    sections = []
-    for number, (case, scale) in enumerate(zip(contents.cases, scales, strict=True), start=1):
-        panels = ", ".join(str(name) for name in case.panel.values)
-        sheet = _image(
-            figures[_sheet_name(number)],
-            f"Contact sheet of {scale.label}: a row each for {panels}; columns are lead times up to the last one",
-        )
-        body = (
-            f"{player_html(case, scale, step)}<details><summary>Lead times side by side</summary>"
-            f'<div class="wide sheet">{sheet}</div></details>'
-        )
-        sections.append(_section(_case_heading(case, number, len(contents.cases)), body))
-    return sections
+def _sections(contents: ReportContents, shown: list[list[Shown]]) -> Iterator[Section]:
+    if contents.table:
+        yield Section("Benchmark", benchmark_table(contents.table))
+    flat = [case for cases in shown for case in cases]
+    step, encoded = encode(flat) if flat else (1, [])
+    addresses = iter(encoded)
+    for part, cases in zip(contents.parts, shown, strict=True):
+        prefix = f"{part.name}: " if len(contents.parts) > 1 else ""
+        bodies = {
+            "Cases to look at": "".join(
+                case_html(case, frames, next(addresses), step, is_open=number < NUM_OPEN_CASES)
+                for number, (case, frames) in enumerate(zip(part.cases, cases, strict=True))
+            ),
+            "Scores against lead time": curves_html(part),
+            "Score tables": _tables_html(part),
+            "Events": events_html(part),
+            "Power spectra": spectra_html(part),
+            "Ensemble": ensembles_html(part),
+            "Stations": stations_html(part),
+            "Conventions": _conventions_html(part),
+        }
+        for heading, body in bodies.items():
+            yield Section(prefix + heading, body)
+    yield Section("Training", training_html(contents.histories))
+    yield Section("Settings, versions, seed", _settings_html(contents))
 
 
-def _case_heading(case: xr.DataArray, number: int, num_cases: int) -> str:
-    last_input = int(np.flatnonzero(case.lead_time.values <= np.timedelta64(0, "ns")).max(initial=0))
-    name = f"Case {number}" if num_cases > 1 else "Forecast"
-    return f"{name}: {quantity_label(case)}, from {time_label(case.valid_time.values[last_input])}"
-
-
-def _score_section(contents: ReportContents) -> str:
-    if not contents.metrics:
+def _tables_html(part: ReportPart) -> str:
+    if not part.plain_metrics:
         return ""
-    attributes = contents.scores.attrs
-    counted = {"Split": "split", "samples": "num_samples", "data range": "data_range", "unit space": "unit_space"}
-    known = "; ".join(f"{word}: {attributes[key]}" for word, key in counted.items() if key in attributes)
-    shown, physical = shown_metrics(contents), contents.spaces[0]
-    curves = "".join(_curve(contents, name) for name in shown)
-    leads = "".join(f"<div>{lead_table(contents, name, physical)}</div>" for name in shown)
-    overall = "".join(
-        f"<h3>Over all lead times, {escape(space)} space</h3>{overall_table(contents, space)}"
-        for space in contents.spaces
+    first, *others = (overall_table(part, space) for space in part.spaces)
+    body = f'<p class="note">{escape(MARKS_NOTE)}</p>{first}'
+    body += "".join(details_html(f"In {space} space", table) for space, table in zip(part.spaces[1:], others) if table)
+    by_lead = "".join(
+        lead_table(part, name, space)
+        for space in part.shown_spaces
+        for name in part.plain_metrics
+        if part.models_with(name, space)
     )
-    return _section(
-        "Scores",
-        f'<p>{escape(known)}</p><div class="curves">{curves}</div>{overall}'
-        f'<h3>By lead time, {escape(physical)} space</h3><div class="tables">{leads}</div>',
-    )
+    return body + details_html("By lead time", f'<div class="tables">{by_lead}</div>')
 
 
-def _curve(contents: ReportContents, name: str) -> str:
-    score = contents.scores[name].sel(space=contents.spaces[0])
-    last = score.isel(lead_time=-1)
-    units = units_label(str(score.attrs.get(f"units_{contents.spaces[0]}", "")))
-    ends = ", ".join(f"{model} {number_label(float(last.sel(model=model)))}" for model in contents.models)
-    alternative = f"Curves of {score.attrs.get('long_name', name)}{units} against lead time; at the last one: {ends}"
-    light, dark = (png(score_figure(contents, [name])), png(score_figure(contents, [name], DARK)))
-    return _picture(light, dark, alternative)
-
-
-def _training_section(contents: ReportContents, figures: dict[str, bytes]) -> str:
-    if not contents.history:
+def _conventions_html(part: ReportPart) -> str:
+    """How each score was taken."""
+    if not part.metrics:
         return ""
-    last = contents.history[-1]
-    losses = [f"{key.replace('_', ' ')} {number_label(last[key])}" for key in _losses_of(last)]
-    reached = f"step {last['step']}, {', '.join(losses)}"
-    dark = png(training_figure(contents.history, DARK))
-    picture = _picture(
-        figures["training"], dark, f"Curves of the loss and the learning rate over steps; last: {reached}"
-    )
-    return _section("Training", f'<p>Last: {escape(reached)}.</p><div class="curves">{picture}</div>')
+    attributes = part.scores.attrs
+    facts = _pairs({word: attributes[key] for word, key in FACTS.items() if attributes.get(key) not in (None, "")})
+    rows = []
+    for name in part.metrics:
+        known = part.scores[name].attrs
+        units = "; ".join(str(known.get(f"units_{space}", "")) for space in part.spaces)
+        words = (known.get("long_name", ""), known.get("convention", ""), BETTER[part.orientation(name)], units)
+        cells = "".join(f'<td class="words">{escape(str(word))}</td>' for word in words)
+        rows.append(row_heading(name, str(known.get("family", ""))) + cells)
+    headings = ["score", "name", "convention", "which is better", f"units ({'; '.join(part.spaces)})"]
+    table = table_html(headings, rows, "How each score is taken")
+    return f"{facts}{details_html('How each score is taken', table)}"
 
 
-def _losses_of(row: dict) -> list[str]:
-    return [key for key in ("train_loss", "validation_loss") if row.get(key) is not None]
-
-
-def _image(content: bytes, alternative: str) -> str:
-    return f'<img src="{data_address(content)}" alt="{escape(alternative)}">'
-
-
-def _picture(light: bytes, dark: bytes, alternative: str) -> str:
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{data_address(dark)}">'
-    return f"<picture>{source}{_image(light, alternative)}</picture>"
+def _settings_html(contents: ReportContents) -> str:
+    seed = f"<p>Seed: {escape(str(contents.settings['seed']))}.</p>" if "seed" in contents.settings else ""
+    settings = _pairs(contents.settings)
+    return seed + _pairs(contents.environment) + (details_html("All settings", settings) if settings else "")
 
 
 def _pairs(values: dict) -> str:
     """Nested plain values as a table of dotted keys."""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in _flat(values)
-    )
+    rows = "".join(f'<tr>{row_heading(key)}<td class="words">{escape(value)}</td></tr>' for key, value in _flat(values))
     return f'<div class="wide"><table class="pairs"><tbody>{rows}</tbody></table></div>' if rows else ""
 
 

@@ -1,106 +1,73 @@
-"""The animation of a case: its frames as small palette PNG files inside the page, and the legend of their colours.
+"""A case on the page: animation, legend of the colours, and the contact sheet that the animation takes its frames from.
 
-P panels, L lead times, H rows, W columns.
+P panels, L lead times.
 """
 
-import base64
-import io
-import json
-import math
 from html import escape
 
 import numpy as np
-import xarray as xr
-from PIL import Image
 
 from fieldcast.lead_times import lead_labels
-from fieldcast.report.contents import row_zero_is_bottom, time_label
-from fieldcast.report.scale import ColourScale
+from fieldcast.report.contents import Case
+from fieldcast.report.elements import details_html
+from fieldcast.report.frames import Shown
+from fieldcast.report.scale import MISSING_COLOUR, ColourScale
+from fieldcast.report.wording import quantity_label, time_label
 
-# A palette pixel takes a byte at most before compression, so this bounds the size of the page.
-MAX_PIXELS = 4_000_000
 LEGEND_WIDTH = 400
+NUM_PRINTED = 6  # lead times of a contact sheet on paper
+KEYS_NOTE = "Space plays, arrow keys step, Home and End jump."
+Addresses = list[list[str | None]]
 
 
-def thinning(cases: list[xr.DataArray]) -> int:
-    """Show every n-th row and column, so that all frames of all cases stay below ``MAX_PIXELS``."""
-    return max(1, math.ceil(math.sqrt(sum(case.size for case in cases) / MAX_PIXELS)))
-
-
-def data_address(content: bytes) -> str:
-    """A PNG file as an address that holds the whole file."""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-
-
-def frame_png(values: np.ndarray, scale: ColourScale) -> bytes:
-    """Values (H, W) as a palette PNG, the first row at the top."""
-    height, width = values.shape
-    image = Image.frombytes("P", (width, height), scale.positions(values).tobytes())
-    image.putpalette(scale.palette().tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def player_html(case: xr.DataArray, scale: ColourScale, step: int) -> str:
-    """The player of one case: panels side by side, buttons, slider, time on screen, legend."""
-    labels = _time_labels(case)
-    start = _start(case)
-    frames = _frame_addresses(case, scale, step)
-    names = [str(name) for name in case.panel.values]
-    data = {"frames": frames, "panels": names, "labels": labels, "quantity": scale.label, "start": start}
-    panels = "".join(
-        _panel_html(name, addresses[start], f"Map of {scale.label}: {name}, {labels[start]}")
-        for name, addresses in zip(names, frames, strict=True)
-    )
-    thinned = f'<p class="note">Every {_ordinal(step)} row and column is shown.</p>' if step > 1 else ""
+def case_html(case: Case, shown: Shown, addresses: Addresses, step: int, is_open: bool) -> str:
+    """One case under its heading, to fold and unfold."""
+    times = time_labels(shown)
+    last_input = int(np.flatnonzero(_leads(shown) <= np.timedelta64(0, "ns")).max(initial=0))
+    start = time_label(shown.frames.valid_time.values[last_input])
+    thinned = f" Every {_ordinal(step)} row and column is shown." if step > 1 else ""
     return (
-        '<div class="player" tabindex="0" role="group" aria-label="Animation of the case">'
-        f'<p class="time"><output>{escape(labels[start])}</output></p><div class="panels">{panels}</div>'
-        f"{_controls_html(len(labels), start)}{legend_svg(scale)}{thinned}"
-        f'<script type="application/json">{script_json(data)}</script></div>'
+        f'<details class="case"{" open" if is_open else ""}><summary><h3>{escape(case.heading)}</h3></summary>'
+        f'<p class="note">{escape(quantity_label(shown.frames))}, forecast from {escape(start)}.{thinned}</p>'
+        f"{_player_html(case, shown, addresses, times)}{legend_svg(shown.scale)}"
+        f"{details_html('All times side by side', _sheet_html(shown, addresses, times))}</details>"
     )
 
 
-def _start(case: xr.DataArray) -> int:
-    """Half way into the forecast, where models differ; the last frame where nothing is forecast."""
-    ahead = np.flatnonzero(case.lead_time.values > np.timedelta64(0, "ns"))
-    return int(ahead[len(ahead) // 2]) if ahead.size else case.sizes["lead_time"] - 1
-
-
-def script_json(data: dict) -> str:
-    """JSON that can stand inside a script element whatever its texts are."""
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
-
-
-def _time_labels(case: xr.DataArray) -> list[str]:
-    leads = lead_labels(case.lead_time.values)
+def time_labels(shown: Shown) -> list[str]:
+    """What the screen says at each frame: valid time and lead time, (L,)."""
     now = np.timedelta64(0, "ns")
-    kinds = ["" if lead > now else ", input" for lead in case.lead_time.values]
-    return [
-        f"{time_label(valid)} · {lead}{kind}"
-        for valid, lead, kind in zip(case.valid_time.values, leads, kinds, strict=True)
-    ]
+    kinds = ["" if lead > now else ", input" for lead in _leads(shown)]
+    labels = lead_labels(_leads(shown))
+    valid_times = shown.frames.valid_time.values
+    return [f"{time_label(valid)} · {lead}{kind}" for valid, lead, kind in zip(valid_times, labels, kinds, strict=True)]
 
 
-def _frame_addresses(case: xr.DataArray, scale: ColourScale, step: int) -> list[list[str | None]]:
-    """Addresses (P, L) of the frames; None where a model has no forecast because the frame is an input."""
-    values = case.values[:, :, ::step, ::step]
-    values = values[:, :, ::-1] if row_zero_is_bottom(case) else values
-    inputs = case.lead_time.values <= np.timedelta64(0, "ns")
-    addresses = []
-    for panel in values:
-        absent = [is_input and bool(np.isnan(frame).all()) for frame, is_input in zip(panel, inputs, strict=True)]
-        shown = zip(panel, absent, strict=True)
-        addresses.append([None if gone else data_address(frame_png(frame, scale)) for frame, gone in shown])
-    return addresses
+def _leads(shown: Shown) -> np.ndarray:
+    return shown.frames.lead_time.values
 
 
-def _panel_html(name: str, address: str | None, alternative: str) -> str:
-    source = f'src="{address}"' if address else "hidden"
-    return (
-        f'<figure><figcaption>{escape(name)}</figcaption><div class="frame"><img {source} alt="{escape(alternative)}">'
+def _start(shown: Shown) -> int:
+    """Half way into the forecast, where models differ; the last frame where nothing is forecast."""
+    ahead = np.flatnonzero(_leads(shown) > np.timedelta64(0, "ns"))
+    return int(ahead[len(ahead) // 2]) if ahead.size else len(_leads(shown)) - 1
+
+
+def _player_html(case: Case, shown: Shown, addresses: Addresses, times: list[str]) -> str:
+    """Panels side by side, buttons, slider and time; hidden until the script brings it to life."""
+    start = _start(shown)
+    height, width = shown.frames.shape[2:]
+    panels = "".join(
+        f'<figure><figcaption>{escape(name)}</figcaption><div class="frame">'
+        f'<img width="{width}" height="{height}" alt="{escape(_alternative(shown, name, times[start]))}">'
         '<span class="absent">input: no forecast yet</span></div></figure>'
+        for name in _panel_names(shown)
+    )
+    return (
+        f'<div class="player" tabindex="0" role="group" data-start="{start}" hidden '
+        f'aria-label="Animation: {escape(case.heading)}. {KEYS_NOTE}">'
+        f'<p class="time"><output>{escape(times[start])}</output></p><div class="panels">{panels}</div>'
+        f"{_controls_html(len(addresses[0]), start)}</div>"
     )
 
 
@@ -109,26 +76,74 @@ def _controls_html(num_frames: int, start: int) -> str:
         '<div class="controls"><button type="button" class="play" aria-label="Play">▶ Play</button>'
         '<button type="button" class="back" aria-label="One frame back">◀</button>'
         '<button type="button" class="forward" aria-label="One frame forward">▶</button>'
-        f'<input type="range" min="0" max="{num_frames - 1}" value="{start}" step="1" aria-label="Time"></div>'
+        f'<input type="range" min="0" max="{num_frames - 1}" value="{start}" step="1" aria-label="Time">'
+        f'<span class="note keys">{KEYS_NOTE}</span></div>'
     )
+
+
+def _sheet_html(shown: Shown, addresses: Addresses, times: list[str]) -> str:
+    """A table of all frames: a row each panel, a column each time; on paper some forecast times only."""
+    printed = _printed(shown)
+    classes = ["" if lead in printed else ' class="screen"' for lead in range(len(times))]
+    leads = lead_labels(_leads(shown))
+    head = "".join(
+        f'<th scope="col"{kind} data-label="{escape(time)}">{escape(lead)}</th>'
+        for kind, time, lead in zip(classes, times, leads, strict=True)
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{_row_html(shown, name, row, times, classes)}</tr>'
+        for name, row in zip(_panel_names(shown), addresses, strict=True)
+    )
+    label = f"All times side by side: {shown.scale.label}"
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}"><table class="sheet">'
+        f'<thead><tr><th scope="col">{escape("panel")}</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _row_html(shown: Shown, name: str, row: list[str | None], times: list[str], classes: list[str]) -> str:
+    cells = []
+    for address, time, kind in zip(row, times, classes, strict=True):
+        image = f'<img src="{address}" alt="{escape(_alternative(shown, name, time))}">' if address else "no forecast"
+        cells.append(f"<td{kind}>{image}</td>")
+    return "".join(cells)
+
+
+def _printed(shown: Shown) -> set[int]:
+    """Positions of forecast times, spread evenly; of all times where none is a forecast."""
+    ahead = np.flatnonzero(_leads(shown) > np.timedelta64(0, "ns"))
+    ahead = ahead if ahead.size else np.arange(len(_leads(shown)))
+    chosen = np.linspace(0, len(ahead) - 1, min(len(ahead), NUM_PRINTED)).round().astype(int)
+    return set(ahead[chosen].tolist())
+
+
+def _panel_names(shown: Shown) -> list[str]:
+    return [str(name) for name in shown.frames.panel.values]
+
+
+def _alternative(shown: Shown, panel: str, time: str) -> str:
+    return f"Map of {shown.scale.label}: {panel}, {time}"
 
 
 def legend_svg(scale: ColourScale) -> str:
     """The colour scale as a bar with its boundaries and units, and the colour of missing values."""
     cell = LEGEND_WIDTH / len(scale.colours)
     cells = "".join(
-        f'<rect x="{10 + index * cell:.1f}" y="2" width="{cell + 0.3:.1f}" height="14" fill="{colour}"/>'
-        for index, colour in enumerate(scale.colours)
+        f'<rect x="{10 + number * cell:.1f}" y="2" width="{cell + 0.3:.1f}" height="14" fill="{colour}"/>'
+        for number, colour in enumerate(scale.colours)
     )
     stride = 1 if scale.discrete else max(1, len(scale.boundaries) // 5)
     ticks = "".join(
-        f'<text x="{10 + (index + 1) * cell:.1f}" y="30" text-anchor="middle">{scale.boundaries[index]:.3g}</text>'
-        for index in range(0, len(scale.boundaries), stride)
+        f'<text x="{10 + (number + 1) * cell:.1f}" y="30">{scale.boundaries[number]:.3g}</text>'
+        for number in range(0, len(scale.boundaries), stride)
     )
+    missing = f'<rect x="{LEGEND_WIDTH + 24}" y="2" width="14" height="14" fill="{MISSING_COLOUR}"/>'
+    ends = f"{scale.boundaries[0]:.3g} to {scale.boundaries[-1]:.3g}"
     return (
-        f'<svg class="legend" viewBox="0 0 {LEGEND_WIDTH + 20} 36" role="img" '
-        f'aria-label="Colour scale of {escape(scale.label)}">{cells}{ticks}</svg>'
-        f'<p class="note">{escape(scale.label)}; grey: no value</p>'
+        f'<figure class="scale"><figcaption>{escape(scale.label)}</figcaption>'
+        f'<svg class="legend" viewBox="0 0 {LEGEND_WIDTH + 100} 36" role="img" '
+        f'aria-label="Colour scale of {escape(scale.label)}, from {ends}; grey where there is no value">'
+        f'{cells}{ticks}{missing}<text class="missing" x="{LEGEND_WIDTH + 43}" y="13">no value</text></svg></figure>'
     )
 
 

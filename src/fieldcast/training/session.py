@@ -22,7 +22,7 @@ from fieldcast.config import RunConfig, differences, read_config
 from fieldcast.data import Normalizer, Samples, Source, make_samples
 from fieldcast.environment import bf16_in_hardware, describe_environment
 from fieldcast.errors import ConfigError, TrainingDiverged
-from fieldcast.models import Forecaster
+from fieldcast.models import MODELS, Forecaster
 from fieldcast.processes import Processes
 from fieldcast.run import build_model, write_history, write_json
 from fieldcast.training.display import TrainingDisplay
@@ -86,6 +86,11 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
     Raises:
         FieldcastError: one of its kinds, for settings, data or checkpoints that don't fit.
     """
+    if not MODELS[config.model_key].forecaster.trained:
+        raise ConfigError(
+            f"model.key: {config.model_key} is not trained; it is a baseline, which evaluation.baselines puts into "
+            "the table of scores of every run"
+        )
     settings = config.training
     share = processes.count * settings.accumulate
     if settings.batch_size % share:
@@ -101,8 +106,6 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
     model = build_model(config, len(source.variables))
     if settings.teacher_steps and not model.takes_teacher:
         raise ConfigError(f"training.teacher_steps: the model '{config.model_key}' feeds nothing back to be taught")
-    if not any(True for _ in model.parameters()):
-        raise ConfigError(f"the model '{config.model_key}' has nothing to train")
     model.to(device)
     optimizer = OPTIMIZERS[settings.optimizer](
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

@@ -1,4 +1,4 @@
-"""Forecasts that need no learning, as forecasters like any other."""
+"""Eulerian persistence: nothing changes where it stands."""
 
 from typing import ClassVar
 
@@ -8,10 +8,14 @@ from fieldcast.models.base import Forecaster, ModelSettings
 
 
 class Persistence(Forecaster):
-    """The last input frame, for ever: X^(t) = X(0)."""
+    """The last input frame, for ever: X^(t) = X(0).
+
+    Eulerian persistence, Germann and Zawadzki 2002, doi 10.1175/1520-0493(2002)130<2859:SDOTPO>2.0.CO;2.
+    """
 
     irregular_inputs: ClassVar[bool] = True
     irregular_targets: ClassVar[bool] = True
+    trained: ClassVar[bool] = False
 
     def __init__(self, settings: ModelSettings, num_channels: int) -> None:
         super().__init__()

@@ -1,0 +1,36 @@
+"""Model x split x metrics: sums, scores, intervals, and the table of them."""
+
+from fieldcast.evaluation.files import load_scores, run_tally
+from fieldcast.evaluation.scoring import evaluate, predict, with_baselines
+from fieldcast.evaluation.spaces import UNIT
+from fieldcast.evaluation.table import (
+    lead_rows,
+    make_table,
+    metrics_of,
+    plain_numbers,
+    score_rows,
+    scores_document,
+    wins,
+)
+from fieldcast.evaluation.tally import Tally, merge, rename
+from fieldcast.evaluation.verify import verify
+
+__all__ = [
+    "UNIT",
+    "Tally",
+    "evaluate",
+    "lead_rows",
+    "load_scores",
+    "make_table",
+    "merge",
+    "metrics_of",
+    "plain_numbers",
+    "predict",
+    "rename",
+    "run_tally",
+    "score_rows",
+    "scores_document",
+    "verify",
+    "wins",
+    "with_baselines",
+]

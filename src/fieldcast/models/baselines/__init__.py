@@ -1,0 +1,1 @@
+"""Forecasts that need no training, as forecasters like any other."""
