@@ -4,6 +4,7 @@ from fieldcast.evaluation.files import load_scores, run_tally
 from fieldcast.evaluation.scoring import evaluate, predict, with_baselines
 from fieldcast.evaluation.spaces import UNIT
 from fieldcast.evaluation.table import (
+    COMPARED,
     lead_rows,
     make_table,
     metrics_of,
@@ -16,6 +17,7 @@ from fieldcast.evaluation.tally import Tally, merge, rename
 from fieldcast.evaluation.verify import verify
 
 __all__ = [
+    "COMPARED",
     "UNIT",
     "Tally",
     "evaluate",

@@ -13,7 +13,9 @@ import xarray as xr
 from fieldcast.data import Samples
 from fieldcast.data.source import Variable
 from fieldcast.evaluation import Tally, predict
+from fieldcast.evaluation.table import units_of
 from fieldcast.forecast import decode_times
+from fieldcast.metrics import METRICS
 from fieldcast.models import Forecaster
 from fieldcast.report.contents import OBSERVED, Case
 from fieldcast.report.wording import number_label
@@ -45,6 +47,7 @@ def choose_cases(tally: Tally, model: str) -> list[Choice]:
             (f"Worst of {model} against {REFERENCE}", error - other, other),
         ]
     wanted.append((f"Largest error of {model}", error, None))
+    units = units_of(METRICS[MAIN_METRIC], tally.spaces[0].yardstick)
     choices: dict[int, str] = {}
     for words, values, reference in wanted:
         if not np.isfinite(values).any():
@@ -52,7 +55,7 @@ def choose_cases(tally: Tally, model: str) -> list[Choice]:
         place = int(np.nanargmax(values))
         against = "" if reference is None else f" against {number_label(float(reference[place]))}"
         number = tally.stretches[place].numbers[0]
-        reason = f"{words}: MSE {number_label(float(error[place]))}{against}"
+        reason = f"{words}: MSE {number_label(float(error[place]))}{against}{'' if units == '1' else f' {units}'}"
         choices[number] = f"{choices[number]}; {reason[0].lower()}{reason[1:]}" if number in choices else reason
     return [Choice(number, reason) for number, reason in choices.items()]
 

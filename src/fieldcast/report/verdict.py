@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from fieldcast.evaluation import COMPARED, wins
 from fieldcast.lead_times import lead_labels
 from fieldcast.report.contents import PHYSICAL, ReportPart
 from fieldcast.report.wording import interval_label, listed, neighbours_joined, number_label
@@ -40,15 +41,13 @@ def outcomes(part: ReportPart, name: str, space: str, baseline: str, model: str)
     """
     shape = part.scores[name].sel(space=space, model=model).shape
     bounds = part.interval(f"{name}_difference", space)
-    orientation = part.orientation(name)
-    known = bounds is not None and baseline in bounds.baseline.values
-    if not known or baseline == model or orientation not in ("smaller", "larger"):
+    signed = part.orientation(name) in COMPARED
+    if bounds is None or not signed or baseline not in bounds.baseline.values or baseline == model:
         return np.full(shape, "unknown", dtype="<U7")
-    assert bounds is not None
-    low, high = bounds.sel(baseline=baseline, model=model).transpose("bound", ...).values
-    low, high = (low, high) if orientation == "smaller" else (-high, -low)
-    found = np.where(high < 0, "better", np.where(low > 0, "worse", "open"))
-    return np.where(np.isfinite(low) & np.isfinite(high), found, "unknown")
+    at = {"baseline": baseline, "model": model}
+    won = wins(part.scores, f"{name}_difference").sel({"space": space, **at}).values
+    found = np.where(won > 0, "better", np.where(won < 0, "worse", "open"))
+    return np.where(np.isfinite(bounds.sel(at).transpose("bound", ...).values).all(0), found, "unknown")
 
 
 def verdicts(part: ReportPart) -> list[Verdict]:
