@@ -80,6 +80,7 @@ class TestCommands:
 
     def test_train_goes_to_runs_by_default(self, call, toml, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("fieldcast.cli._report_training", lambda run, device: None)
         code, out, _ = call("train", toml, "--device", "cpu", "--set", "training.num_steps=1")
         assert (code, out) == (0, "runs/tiny\n")
 

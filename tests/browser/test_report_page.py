@@ -236,6 +236,17 @@ def test_page_is_no_wider_than_the_screen(open_page, width):
     assert page.evaluate(OUTSIDE) == []
 
 
+def test_maps_stay_in_their_place_on_a_phone_while_time_passes(open_page):
+    page = open_page(360, 740)
+    panels = page.locator(".player .panels").first
+    tops = []
+    for key in ("Home", "End"):
+        focus_player(page)
+        page.keyboard.press(key)
+        tops.append(panels.evaluate("e => e.offsetTop"))
+    assert tops[0] == tops[1]
+
+
 def test_controls_are_large_enough_to_touch(open_page):
     page = open_page(360, 740)
     for control in page.locator(".player").first.locator("button, input").all():

@@ -29,6 +29,7 @@ from fieldcast.errors import DataError
 from fieldcast.lead_times import lead_labels
 from fieldcast.report import Case, ReportContents, ReportPart, write_report
 from fieldcast.report.frames import MAX_CHARACTERS, Shown, encode, frame_png
+from fieldcast.report.page import page_html
 from fieldcast.report.scale import MISSING_COLOUR, RAIN_BOUNDARIES, colour_scale
 from fieldcast.report.tables import overall_table
 from fieldcast.report.verdict import interval_note, verdicts
@@ -85,6 +86,12 @@ def written(contents: ReportContents, folder) -> tuple[str, Page]:
     return text, Page(text)
 
 
+def read(contents: ReportContents) -> tuple[str, Page]:
+    """The page alone, without the figures, which take longer."""
+    text = page_html(contents)
+    return text, Page(text)
+
+
 def with_difference(low: float, high: float, metric="mse") -> ReportPart:
     """A part of a model and persistence, with one interval of their difference at all lead times and over all."""
     scores = make_scores(PAIR)
@@ -135,7 +142,7 @@ def test_text_from_files_is_escaped(tmp_path):
     plain = {HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}, "seed": HOSTILE}
     part = ReportPart(HOSTILE, scores, [Case(HOSTILE, frames)])
     contents = ReportContents(HOSTILE, [part, part], {HOSTILE: make_history()}, plain, plain, [{HOSTILE: HOSTILE}])
-    text, page = written(contents, tmp_path)
+    text, page = read(contents)
     assert "<script>alert" not in text and text.count("&lt;script&gt;alert") > 100
     assert len(page.named("script")) == 1
 
@@ -179,33 +186,48 @@ def test_equal_contents_give_equal_files_and_nothing_is_left_beside(tmp_path):
     assert set(files[0]) == {"report.html", "scores.png", "training.png", "forecast.png"}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"parts": []},
-        {"histories": {"a": [{"step": 1, "train_loss": float("nan"), "validation_loss": None, "learning_rate": 0.1}]}},
-        {"histories": {"a": []}},
-        {"cases": [make_case(), make_case(name="temperature", units="K"), make_case(name="temperature", units="K")]},
-        {"cases": [Case("missing", make_frames() * np.nan)]},
-        {"cases": [Case("level", make_frames(name="level", units="1") * 0)]},
-        {"cases": [Case("inputs only", make_frames().isel(lead_time=slice(0, 2)))]},
-        {"cases": [Case("one frame", make_frames().isel(lead_time=slice(8, 9)))]},
-        {"cases": [Case("observed only", make_frames(models=()))]},
-        {"cases": [Case("one pixel", make_frames(size=(1, 1)))]},
-        {"scores": make_scores(PAIR) * np.nan},
-        {"scores": make_scores(PAIR).isel(lead_time=[0])},
-        {"scores": make_scores(PAIR).sel(model=["persistence"])},
-        {"scores": make_scores(("trajgru",))},
-        {"scores": make_scores(PAIR).sel(space=["unit"])},
-        {"scores": make_scores(PAIR)[["bias", "bias_overall"]]},
-        {"settings": {}, "environment": {}},
-    ],
-)
-def test_awkward_contents_still_make_a_page(changes, tmp_path):
-    text, page = written(bare_contents(**changes), tmp_path)
+ONE_METRIC = make_scores(PAIR)[["mse", "mse_overall"]]
+AWKWARD = [
+    {},
+    {"parts": []},
+    {"histories": {"a": [{"step": 1, "train_loss": float("nan"), "validation_loss": None, "learning_rate": 0.1}]}},
+    {"histories": {"a": []}},
+    {"cases": [make_case(), make_case(name="temperature", units="K"), make_case(name="temperature", units="K")]},
+    {"cases": [Case("missing", make_frames() * np.nan)]},
+    {"cases": [Case("level", make_frames(name="level", units="1") * 0)]},
+    {"cases": [Case("inputs only", make_frames().isel(lead_time=slice(0, 2)))]},
+    {"cases": [Case("one frame", make_frames().isel(lead_time=slice(8, 9)))]},
+    {"cases": [Case("observed only", make_frames(models=()))]},
+    {"cases": [Case("one pixel", make_frames(size=(1, 1)))]},
+    {"scores": make_scores(PAIR) * np.nan},
+    {"scores": make_scores(PAIR).isel(lead_time=[0])},
+    {"scores": make_scores(PAIR).sel(model=["persistence"])},
+    {"scores": make_scores(("trajgru",))},
+    {"scores": make_scores(PAIR).sel(space=["unit"])},
+    {"scores": make_scores(PAIR)[["bias", "bias_overall"]]},
+    {"settings": {}, "environment": {}},
+]
+
+
+@pytest.mark.parametrize("changes", AWKWARD)
+def test_awkward_contents_still_make_a_page(changes):
+    text, page = read(bare_contents(**changes))
     assert page.named("h1") and text.endswith("</html>\n")
     assert "nan" not in re.sub(r"<(script|style)>.*?</\1>|base64,[^\"]*", "", text, flags=re.S).lower().split()
+
+
+@pytest.mark.parametrize("changes", [changes for changes in AWKWARD if changes.keys() & {"cases", "histories"}])
+def test_awkward_contents_still_make_figures(changes, tmp_path):
+    write_report(bare_contents(**{"scores": ONE_METRIC, **changes}), tmp_path)
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert "scores" in names
+    assert sum(name.startswith("forecast") for name in names) == len(changes.get("cases", ()))
+
+
+def test_scores_that_are_undefined_still_make_a_figure(tmp_path):
+    for scores in (ONE_METRIC * np.nan, ONE_METRIC.isel(lead_time=[0])):
+        write_report(bare_contents(scores=scores), tmp_path)
+        assert (tmp_path / "figures" / "scores.png").stat().st_size > 1000
 
 
 def test_case_of_another_layout_is_refused():
@@ -243,7 +265,7 @@ def test_nothing_is_claimed_without_intervals(tmp_path):
     claims = " ".join(verdict.claim for verdict in verdicts(part))
     assert claims.count("Nothing can be claimed") == 2
     assert "There are no intervals" in interval_note(part)
-    text, _ = written(bare_contents(scores=scores), tmp_path)
+    text, _ = read(bare_contents(scores=scores))
     body = text.partition("</style>")[2].partition("<script>")[0]
     assert not re.search(r"\bbeats\b|is worse than|is not shown to|class=\"(win|loss)\"|class=\"band\"", body)
 
@@ -270,7 +292,7 @@ def test_best_score_is_marked_by_orientation(tmp_path):
     for name, values in {"bias": (3.5, -3.0), "ssim": (0.4, 0.9), "frequency-bias": (1.2, 0.7)}.items():
         for model, value in zip(PAIR, values, strict=True):
             scores[f"{name}_overall"].loc[{"model": model}] = value
-    _, page = written(bare_contents(scores=scores), tmp_path)
+    _, page = read(bare_contents(scores=scores))
     table = page.sections["score-tables"]
     assert "<td>3.5</td>" in row_of(table, "long bias") and "<b>\N{MINUS SIGN}3</b>" in row_of(table, "long bias")
     assert "<td>0.4</td>" in row_of(table, "long ssim") and "<b>0.9</b>" in row_of(table, "long ssim")
@@ -300,7 +322,7 @@ def _tables(part: ReportPart) -> str:
 def test_columns_stay_with_their_models_in_whatever_order_the_scores_come(tmp_path):
     scores = make_scores(PAIR)
     turned = scores.isel(model=[1, 0])
-    pages = [written(bare_contents(scores=each), tmp_path)[1] for each in (scores, turned)]
+    pages = [read(bare_contents(scores=each))[1] for each in (scores, turned)]
     assert pages[0].sections["score-tables"] == pages[1].sections["score-tables"]
     assert pages[0].sections["events"] == pages[1].sections["events"]
 
@@ -326,7 +348,7 @@ def test_event_charts_without_events_say_so(page):
 def test_score_of_events_that_happened_may_still_be_undefined(tmp_path):
     scores = make_scores(PAIR)
     scores["far_overall"].loc[{"threshold": 10.0}] = np.nan
-    _, page = written(bare_contents(scores=scores), tmp_path)
+    _, page = read(bare_contents(scores=scores))
     table = page.sections["events"].partition("<caption>long far over all lead times")[2]
     assert "undefined" in row_of(table, "≥ 10 mm/h") and "no events" not in row_of(table, "≥ 10 mm/h")
 
@@ -348,7 +370,7 @@ def test_sections_appear_where_the_scores_have_them(section, names, title, page,
     assert title in page.sections[section] and "<svg" in page.sections[section]
     scores = make_scores(PAIR)
     left = [name for name in scores.data_vars if str(name).split("_")[0] not in (*names, "spectrum-observed")]
-    _, without = written(bare_contents(scores=scores[left]), tmp_path)
+    _, without = read(bare_contents(scores=scores[left]))
     assert section not in without.sections and "score-tables" in without.sections
 
 
@@ -358,7 +380,7 @@ def test_only_models_that_are_ensembles_stand_in_the_ensemble_charts(page):
 
 
 def test_rank_histogram_shows_shares_of_1(tmp_path):
-    _, page = written(bare_contents(scores=make_scores(PAIR)), tmp_path)
+    _, page = read(bare_contents(scores=make_scores(PAIR)))
     chart = page.sections["ensemble"].rpartition("<figcaption>rank histogram")[2]
     bars = re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)h", chart)
     heights = np.array([float(ground) - float(top) for ground, top in bars])
@@ -380,7 +402,7 @@ def test_spread_between_seeds_is_no_metric_of_its_own():
 def test_benchmark_table_has_its_rows_as_they_come(page, tmp_path):
     table = page.sections["benchmark"]
     assert ">1234567</td>" in row_of(table, "trajgru") and "not known" in row_of(table, "persistence")
-    assert "benchmark" not in written(bare_contents(), tmp_path)[1].sections
+    assert "benchmark" not in read(bare_contents())[1].sections
 
 
 def test_conventions_seed_and_versions_appear(page):
@@ -389,6 +411,13 @@ def test_conventions_seed_and_versions_appear(page):
         assert said in conventions
     assert "crps needs an ensemble" in conventions
     assert "Seed: 7." in settings and "2.13" in settings and "model.widths" in settings
+
+
+def test_numbers_of_attributes_read_from_a_file_are_plain(tmp_path):
+    scores = make_scores(PAIR)
+    scores.attrs["num_samples"] = np.int64(103)
+    _, page = read(bare_contents(scores=scores))
+    assert '<td class="words">103</td>' in row_of(page.sections["conventions"], "samples")
 
 
 def test_each_part_of_several_has_its_own_sections(tmp_path):
@@ -427,7 +456,7 @@ def test_frame_has_the_colours_of_the_scale_and_missing_is_grey():
 
 def test_northern_row_is_drawn_at_the_top(tmp_path):
     frames = make_frames(models=())
-    _, page = written(bare_contents(cases=[Case("radar", frames)]), tmp_path)
+    _, page = read(bare_contents(cases=[Case("radar", frames)]))
     shown = next(image for image in page.named("img") if "src" in image)
     drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))))
     scale = colour_scale([frames], "rain")
@@ -453,7 +482,6 @@ def test_page_of_twenty_sequences_stays_below_its_limit(tmp_path):
     noisy = [Case(case.heading, case.frames * generator.gamma(2.0, 0.5, case.frames.shape)) for case in cases]
     for name, shown in (("smooth", cases), ("noisy", noisy)):
         path = write_report(make_contents(parts=[make_part(cases=shown)]), tmp_path / name)
-        print(name, path.stat().st_size)
         assert path.stat().st_size < MAX_BYTES
 
 

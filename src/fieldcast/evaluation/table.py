@@ -272,7 +272,9 @@ def _row(scores: xr.Dataset, name: str, space: str, convention: str, level: floa
     for model in overall.model.values:
         found = [overall.sel(model=model), *interval.sel(model=model)]
         value, low, high = (restate(name, float(number), convention, pixels, leads)[0] for number in found)
-        row |= {str(model): value, f"{model} interval": [low, high]}
+        row[str(model)] = value
+        if METRICS[name].orientation != "none":
+            row[f"{model} interval"] = [low, high]
     return row
 
 

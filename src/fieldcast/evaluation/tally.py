@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fieldcast.data import Samples
@@ -163,7 +163,7 @@ def save_tally(tally: Tally, path: Path) -> None:
         "models": tally.models,
     }
     content = {**tensors, "observed": tally.observed}
-    write_atomic(path, lambda beside: save_file(content, beside, {"tally": json.dumps(described)}))
+    write_atomic(path, save(content, {"tally": json.dumps(described)}))
 
 
 def load_tally(path: Path) -> Tally | None:

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import numpy as np
+
 from fieldcast.files import write_atomic
 from fieldcast.report.contents import ReportContents, ReportPart
 from fieldcast.report.curves import curves_html, shown_metrics
@@ -47,7 +49,7 @@ def write_report(contents: ReportContents, folder: Path) -> Path:
     Returns the path of the page.
     """
     shown = [_shown(part) for part in contents.parts]
-    page = _page(contents, shown)
+    page = page_html(contents, shown)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, content in _figures(contents, shown):
         write_atomic(folder / "figures" / f"{name}.png", content)
@@ -80,7 +82,9 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
-def _page(contents: ReportContents, shown: list[list[Shown]]) -> str:
+def page_html(contents: ReportContents, shown: list[list[Shown]] | None = None) -> str:
+    """The page alone; ``shown`` are the frames of each part's cases, where they are ready."""
+    shown = [_shown(part) for part in contents.parts] if shown is None else shown
     style, script = _asset("page.css") + stroke_styles(), _asset("page.js")
     sections = [section for section in _sections(contents, shown) if section.body_html]
     return Template(_asset("template.html")).substitute(
@@ -194,6 +198,8 @@ def _flat(values: dict, above: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict) and value:
             pairs += _flat(value, f"{path}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            # Attributes of scores that were read from a file are numpy's numbers, which JSON does not know.
+            plain = value.item() if isinstance(value, np.generic) else value
+            text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False, default=str)
             pairs.append((path, text))
     return pairs
