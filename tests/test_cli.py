@@ -105,6 +105,7 @@ class TestCommands:
         assert word in out
         assert [line.split()[0] for line in out.splitlines() if line.startswith("+")] == ["+5", "+10", "+15"]
         assert "independent blocks" in out
+        assert "against the baselines" in out
         assert "left out: ms-ssim needs frames of 176 x 176" in out
         assert "validation" in (tiny_run.folder / "report.html").read_text()
 

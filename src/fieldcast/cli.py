@@ -249,13 +249,22 @@ def _report_training(run: Any, device: str) -> None:
 
 
 def _print_scores(run: Any, convention: str, as_json: bool) -> None:
-    from fieldcast.evaluation import lead_rows, load_scores, metrics_of, plain_numbers, score_rows, scores_document
+    from fieldcast.evaluation import (
+        difference_rows,
+        lead_rows,
+        load_scores,
+        metrics_of,
+        plain_numbers,
+        score_rows,
+        scores_document,
+    )
     from fieldcast.metrics import METRICS
 
     scores = load_scores(run)
     assert scores is not None
     if as_json:
-        document = {**scores_document(scores), "convention": convention, "overall": score_rows(scores, convention)}
+        document = {**scores_document(scores), "convention": convention, "overall": score_rows(scores, convention),
+                    "differences": difference_rows(scores)}  # fmt: skip
         print(json.dumps(plain_numbers(document), indent=1, allow_nan=False))
         return
     print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
@@ -266,6 +275,9 @@ def _print_scores(run: Any, convention: str, as_json: bool) -> None:
     _print_table([_with_intervals(row) for row in rows], False)
     print(f"\nby lead time, {'physical' if convention == 'fieldcast' else 'unit'} space")
     _print_table(lead_rows(scores, convention), False)
+    if differences := difference_rows(scores):
+        print("\nagainst the baselines: a win is one whose whole interval is below zero")
+        _print_table([{**row, "interval": "[{:.4g}, {:.4g}]".format(*row["interval"])} for row in differences], False)
     if scores.attrs["left_out"]:
         print(f"\nleft out: {scores.attrs['left_out']}")
     if convention == "fieldcast":

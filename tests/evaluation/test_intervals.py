@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from fieldcast.data.source import NANOSECONDS
 from fieldcast.evaluation.intervals import MIN_BLOCKS, decorrelation_time, make_resampling, student_quantile
 from fieldcast.evaluation.spaces import Space
-from fieldcast.evaluation.table import make_table, wins
+from fieldcast.evaluation.table import difference_rows, make_table, wins
 from fieldcast.evaluation.tally import Stretch, Tally
 from fieldcast.evaluation_settings import EvaluationSettings
 from fieldcast.metrics import METRICS, Yardstick
@@ -166,6 +166,21 @@ def test_a_difference_that_is_small_beside_what_both_share_is_found():
     worse = tally_of({"convgru": 1.05 * hard, "persistence": hard}, in_time=False)
     lost = wins(make_table(worse, EvaluationSettings()), "mse_overall_difference")
     assert int(lost.sel(space="physical", baseline="persistence", model="convgru")) == -1
+
+
+def test_rows_say_what_may_be_claimed():
+    random = np.random.default_rng(7)
+    hard = 5 * random.standard_normal(100)
+    errors = {"convgru": hard, "persistence": 1.05 * hard, "climatology": 0.9 * hard, "optical-flow": hard[::-1].copy()}
+    rows = difference_rows(make_table(tally_of(errors, in_time=False), EvaluationSettings(num_resamples=400)))
+    assert [(row["model"], row["against"], row["outcome"]) for row in rows] == [
+        ("convgru", "persistence", "win"),
+        ("convgru", "climatology", "loss"),
+        ("convgru", "optical-flow", "open"),
+    ]
+    assert rows[0]["interval"][0] < rows[0]["mse difference"] < rows[0]["interval"][1] < 0
+    few = tally_of({name: values[:4] for name, values in errors.items()}, in_time=False)
+    assert {row["outcome"] for row in difference_rows(make_table(few, EvaluationSettings()))} == {"unknown"}
 
 
 def test_equal_models_never_win():

@@ -5,6 +5,7 @@ from fieldcast.evaluation.scoring import evaluate, predict, with_baselines
 from fieldcast.evaluation.spaces import UNIT
 from fieldcast.evaluation.table import (
     COMPARED,
+    difference_rows,
     lead_rows,
     make_table,
     metrics_of,
@@ -20,6 +21,7 @@ __all__ = [
     "COMPARED",
     "UNIT",
     "Tally",
+    "difference_rows",
     "evaluate",
     "lead_rows",
     "load_scores",

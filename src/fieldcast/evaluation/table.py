@@ -27,6 +27,7 @@ SHOWN_BY_LEAD_TIME = ("mse", "mae", "ssim")
 BOUNDS = ["low", "high"]
 # Where zero or one is best, a difference of scores does not say which is nearer.
 COMPARED = ("smaller", "larger")
+OUTCOMES = {1: "win", 0: "open", -1: "loss"}
 
 
 def make_table(tally: Tally, settings: EvaluationSettings, seeds: dict[str, list[str]] | None = None) -> xr.Dataset:
@@ -276,6 +277,29 @@ def _row(scores: xr.Dataset, name: str, space: str, convention: str, level: floa
         if METRICS[name].orientation != "none":
             row[f"{model} interval"] = [low, high]
     return row
+
+
+def difference_rows(scores: xr.Dataset, name: str = "mse") -> list[dict[str, Any]]:
+    """Each trained model against each baseline over all lead times, in the first space: difference, interval, outcome.
+
+    The outcome is "win", "loss", "open" where the interval holds zero, "unknown" without an interval.
+    """
+    space = str(scores.space.values[0])
+    difference = f"{name}_overall_difference"
+    values, interval, won = (
+        scores[difference].sel(space=space),
+        scores[f"{difference}_interval"].sel(space=space),
+        wins(scores, difference).sel(space=space),
+    )
+    rows = []
+    for model in (str(model) for model in scores.model.values if not is_baseline(str(model))):
+        for baseline in (str(baseline) for baseline in scores.baseline.values):
+            at = {"model": model, "baseline": baseline}
+            low, high = interval.sel(at).values.tolist()
+            outcome = OUTCOMES[int(won.sel(at))] if math.isfinite(low) and math.isfinite(high) else "unknown"
+            row = {"model": model, "against": baseline, f"{name} difference": float(values.sel(at))}
+            rows.append({**row, "interval": [low, high], "outcome": outcome})
+    return rows
 
 
 def lead_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
