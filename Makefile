@@ -17,10 +17,10 @@ demo: $(VENV)/core.installed
 	$(VENV)/bin/fieldcast demo --overwrite
 
 test: $(VENV)/dev.installed
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 test-slow: $(VENV)/dev.installed
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not browser"
 
 browser-test: $(VENV)/dev.installed
 	@command -v chromium >/dev/null || { echo "installing Debian's chromium" >&2; \
