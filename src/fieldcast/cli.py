@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from fieldcast.errors import FieldcastError, OutOfResources
+from fieldcast.printing import print_scores, print_table
 
 app = typer.Typer(
     help="Learn, forecast, verify and explain fields that move.",
@@ -52,7 +53,7 @@ def demo(output: Annotated[Path, typer.Option("--output", "-o")] = Path("runs/de
     if overwrite:
         remove_run(output)
     run = run_demo(output, device)
-    _print_scores(run, "fieldcast", False)
+    print_scores(run, "fieldcast", False)
     print(f"\nreport:   {run.folder / 'report.html'}\nforecast: {run.folder / 'forecast.nc'}")
 
 
@@ -103,7 +104,7 @@ def evaluate(
     run_evaluation(opened, split, num_samples, device)
     if is_first_process():
         write_report(opened, split)
-        _print_scores(opened, convention, as_json)
+        print_scores(opened, convention, as_json)
 
 
 @app.command()
@@ -156,7 +157,7 @@ def benchmark(
     if as_json:
         print(json.dumps(result.rows, indent=1))
     else:
-        _print_table(printed_rows(result.rows), False)
+        print_table(printed_rows(result.rows), False)
     if any(row["done"] for row in result.rows if not row["baseline"]):
         print(f"report: {report_benchmark(result)}", file=sys.stderr)
     if result.exit_code:
@@ -180,7 +181,7 @@ def models(as_json: Json = False) -> None:
         for key, row in MODELS.items()
         for preset in tuple(row.presets) or (None,)
     ]
-    _print_table(rows, as_json)
+    print_table(rows, as_json)
 
 
 @app.command()
@@ -201,7 +202,7 @@ def metrics(as_json: Json = False) -> None:
         }
         for name, metric in METRICS.items()
     ]
-    _print_table(rows, as_json)
+    print_table(rows, as_json)
 
 
 @app.command()
@@ -213,7 +214,7 @@ def sources(as_json: Json = False) -> None:
         {"source": key, "what": row.about, "settings": ", ".join(row.settings.model_fields)}
         for key, row in SOURCES.items()
     ]
-    _print_table(rows, as_json)
+    print_table(rows, as_json)
 
 
 @app.command()
@@ -246,79 +247,6 @@ def _report_training(run: Any, device: str) -> None:
             print(f"report of the validation split: {write_report(run, 'validation')}", file=sys.stderr)
     except DataError as error:
         print(f"warning: trained, but without scores: {error}", file=sys.stderr)
-
-
-def _print_scores(run: Any, convention: str, as_json: bool) -> None:
-    from fieldcast.evaluation import (
-        difference_rows,
-        lead_rows,
-        load_scores,
-        metrics_of,
-        plain_numbers,
-        score_rows,
-        scores_document,
-    )
-    from fieldcast.metrics import METRICS
-
-    scores = load_scores(run)
-    assert scores is not None
-    if as_json:
-        document = {**scores_document(scores), "convention": convention, "overall": score_rows(scores, convention),
-                    "differences": difference_rows(scores)}  # fmt: skip
-        print(json.dumps(plain_numbers(document), indent=1, allow_nan=False))
-        return
-    print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
-          f"data range {scores.attrs['data_range']}; unit: {scores.attrs['unit_space']}")  # fmt: skip
-    print(f"intervals of {scores.attrs['confidence']:.0%} from {scores.attrs['num_blocks']} independent blocks of "
-          f"{scores.attrs['block_length']}")  # fmt: skip
-    rows = score_rows(scores, convention)
-    _print_table([_with_intervals(row) for row in rows], False)
-    print(f"\nby lead time, {'physical' if convention == 'fieldcast' else 'unit'} space")
-    _print_table(lead_rows(scores, convention), False)
-    if differences := difference_rows(scores):
-        print("\nagainst the baselines: a win is one whose whole interval is below zero")
-        _print_table([{**row, "interval": "[{:.4g}, {:.4g}]".format(*row["interval"])} for row in differences], False)
-    if scores.attrs["left_out"]:
-        print(f"\nleft out: {scores.attrs['left_out']}")
-    if convention == "fieldcast":
-        print("\nconventions (`fieldcast metrics` has them too)")
-        for name in metrics_of(scores):
-            print(f"  {METRICS[name].long_name}: {METRICS[name].convention}")
-
-
-def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
-    """A row in which each score stands before its interval, and the convention is left to the legend."""
-    shown = {}
-    for name, value in row.items():
-        if name != "convention" and not name.endswith(" interval"):
-            low, high = row.get(f"{name} interval", (None, None))
-            known = low is not None and low == low  # NaN is not
-            shown[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]" if known else value
-    return shown
-
-
-def _print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_shown(value) for value in row.values()))
-    console = Console(soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 and value.is_integer() else f"{value:.5g}"
-    return str(value)
 
 
 @contextmanager

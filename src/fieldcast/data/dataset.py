@@ -63,18 +63,18 @@ class Samples:
             parts.append(self._sample(number, cut))
         return collate([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def frames(self, number: int) -> np.ndarray:
+    def frames(self, number: int, cut: tuple[slice, slice] | None = None) -> np.ndarray:
         """A sample's inputs and targets as they were read, (T + S, C, H, W) physical, NaN where missing."""
         which, start = self.starts[number]
-        return self.sequences[which].read(np.arange(start, start + self.windows.num_frames))
+        return self.sequences[which].read(np.arange(start, start + self.windows.num_frames), cut)
 
     def _sample(self, number: int, cut: tuple[slice, slice] | None) -> tuple[Batch, Tensor]:
         which, start = self.starts[number]
         sequence, num_inputs = self.sequences[which], self.windows.num_inputs
-        positions = np.arange(start, start + self.windows.num_frames)
-        physical = torch.from_numpy(sequence.read(positions, cut))[None]
+        physical = torch.from_numpy(self.frames(number, cut))[None]
         origin = int(sequence.times[start + num_inputs - 1])
-        times = relative_times(sequence.times[positions], origin, self.source.cadence)[None]
+        absolute = sequence.times[start : start + self.windows.num_frames]
+        times = relative_times(absolute, origin, self.source.cadence)[None]
         batch = make_batch(self.normalizer, physical, times, num_inputs)
         return replace(batch, origin=torch.tensor([origin])), physical[:, num_inputs:]
 

@@ -56,9 +56,10 @@ class Resampling:
         quantile = student_quantile(0.5 + self.confidence / 2, self.num_blocks - 1)
         lower = NormalDist().cdf(-((self.num_blocks / (self.num_blocks - 1)) ** 0.5) * quantile)
         # Half way between two scores that may be infinite there is nothing to interpolate.
-        ends = [torch.nanquantile(scores, share, dim=0, interpolation="nearest") for share in (lower, 1 - lower)]
+        shares = scores.new_tensor([lower, 1 - lower])
+        ends = torch.nanquantile(scores, shares, dim=0, interpolation="nearest")
         defined = (~scores.isnan()).double().mean(0) >= MIN_SHARE_DEFINED
-        return torch.where(defined, torch.stack(ends), torch.nan)
+        return torch.where(defined, ends, torch.nan)
 
 
 def make_resampling(tally: Tally, settings: EvaluationSettings, seed: int = 0) -> Resampling:

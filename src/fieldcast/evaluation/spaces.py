@@ -1,6 +1,7 @@
 """Where fields are compared: each variable in its own units, and all of them in [0, 1]."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -41,6 +42,11 @@ class Space:
 
     def metrics(self) -> dict[str, Metric]:
         """The metrics that it can have."""
+        return self._metrics
+
+    @cached_property
+    def _metrics(self) -> dict[str, Metric]:
+        # Found once: every batch asks, and whether scipy is there takes a look at the disk.
         return {
             name: metric
             for name, metric in METRICS.items()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldcast.metrics.events import events_of, lacks_thresholds
 from fieldcast.metrics.metric import Metric, Yardstick
 
 FAMILY = "ensembles"
@@ -183,7 +184,8 @@ def _bin_counts(predicted: Tensor, observed: Tensor, valid: Tensor, yardstick: Y
     for members, truth in _valid_pixels(predicted, observed, valid):
         undefined = _undefined(members, truth)
         for threshold in yardstick.thresholds:
-            place = _event(members, threshold, yardstick).sum(0) * 2 + _event(truth, threshold, yardstick)
+            num_with = events_of(members, threshold, yardstick).sum(0, dtype=torch.int64)
+            place = num_with * 2 + events_of(truth, threshold, yardstick).long()
             counts.append(_counts(place, num_bins * 2, undefined))
     shape = (observed.shape[1], len(yardstick.thresholds), num_bins, 2)
     without, with_event = torch.stack(counts).view(shape).movedim(0, 2).unbind(-1)
@@ -200,11 +202,6 @@ def _counts(place: Tensor, num_places: int, undefined: Tensor) -> Tensor:
     return torch.bincount(place, minlength=num_places).double().masked_fill(undefined, torch.nan)
 
 
-def _event(field: Tensor, threshold: float, yardstick: Yardstick) -> Tensor:
-    # torch rounds the threshold to the field's dtype, so that a float32 field reaches a threshold of 0.1.
-    return field < threshold if yardstick.event == "below" else field >= threshold
-
-
 def _probabilities(numbers: Tensor) -> Tensor:
     """0/M, 1/M, ..., M/M along the first axis of (M + 1, ...)."""
     num_members = len(numbers) - 1
@@ -215,10 +212,6 @@ def _probabilities(numbers: Tensor) -> Tensor:
 def _shares(events: Tensor, numbers: Tensor) -> Tensor:
     """Share of events in each bin, 0 in an empty one, which counts for nothing."""
     return torch.where(numbers > 0, events / numbers, 0)
-
-
-def _lacks_thresholds(yardstick: Yardstick) -> str | None:
-    return None if yardstick.thresholds else "thresholds"
 
 
 def _lacks_members(yardstick: Yardstick) -> str | None:
@@ -260,7 +253,7 @@ ENSEMBLE_METRICS = (
         brier_score,
         ("threshold",),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "brier-skill",
@@ -273,7 +266,7 @@ ENSEMBLE_METRICS = (
         brier_skill,
         ("threshold",),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "brier-reliability",
@@ -286,7 +279,7 @@ ENSEMBLE_METRICS = (
         brier_reliability,
         ("threshold",),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "brier-resolution",
@@ -299,7 +292,7 @@ ENSEMBLE_METRICS = (
         brier_resolution,
         ("threshold",),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "brier-uncertainty",
@@ -312,7 +305,7 @@ ENSEMBLE_METRICS = (
         brier_uncertainty,
         ("threshold",),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "reliability",
@@ -325,7 +318,7 @@ ENSEMBLE_METRICS = (
         observed_frequency,
         ("threshold", "probability"),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "sharpness",
@@ -338,7 +331,7 @@ ENSEMBLE_METRICS = (
         forecast_frequency,
         ("threshold", "probability"),
         "members",
-        _lacks_thresholds,
+        lacks_thresholds,
     ),
     Metric(
         "rank-histogram",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fieldcast.metrics.events import FAMILY, lacks_thresholds
+from fieldcast.metrics.events import FAMILY, events_of, lacks_thresholds
 from fieldcast.metrics.metric import Metric, Yardstick
 
 # Pixels that are worked on at once: more leave the processor's cache, fewer cost more in calls than in sums.
@@ -38,19 +38,12 @@ def _sums_of_chunk(predicted: Tensor, observed: Tensor, valid: Tensor, yardstick
     centres = valid.int()
     squares = []
     for threshold in yardstick.thresholds:
-        forecast, event = (_events(field, threshold, yardstick.event) for field in (predicted, observed))
+        forecast, event = (events_of(field, threshold, yardstick) for field in (predicted, observed))
         # The squares of difference and total add to twice those of the two fields themselves.
         integral = _integral_image(torch.stack([forecast - event, forecast + event]))
         squares.append(torch.stack([_mean_square_sums(integral, scale, centres) for scale in yardstick.scales]))
     of_difference, of_total = torch.stack(squares).unbind(2)
     return torch.stack([of_difference, (of_difference + of_total) / 2]).masked_fill(undefined, torch.nan)
-
-
-def _events(field: Tensor, threshold: float, event: str) -> Tensor:
-    """1 where there is an event, 0 elsewhere, in the field's dtype, which is faster than bool."""
-    compare = torch.lt if event == "below" else torch.ge
-    limit = torch.tensor(threshold, dtype=field.dtype, device=field.device)
-    return compare(field, limit, out=torch.empty_like(field))
 
 
 def _integral_image(field: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldcast.errors import MissingExtra
+from fieldcast.metrics.events import lacks_thresholds
 from fieldcast.metrics.metric import Metric, Yardstick, num_wavenumbers
 
 FAMILY = "structure"
@@ -220,9 +221,7 @@ def _label(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
 
 
 def _lacks_rain_objects(yardstick: Yardstick) -> str | None:
-    if not yardstick.thresholds:
-        return "thresholds"
-    return None if importlib.util.find_spec("scipy") else "scipy (extra 'verify')"
+    return lacks_thresholds(yardstick) or (None if importlib.util.find_spec("scipy") else "scipy (extra 'verify')")
 
 
 STRUCTURE_METRICS = (

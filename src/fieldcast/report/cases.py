@@ -17,11 +17,8 @@ from fieldcast.evaluation.table import units_of
 from fieldcast.forecast import decode_times
 from fieldcast.metrics import METRICS
 from fieldcast.models import Forecaster
-from fieldcast.report.contents import OBSERVED, Case
+from fieldcast.report.contents import MAIN_METRIC, OBSERVED, REFERENCE, Case
 from fieldcast.report.wording import number_label
-
-MAIN_METRIC = "mse"
-REFERENCE = "persistence"
 
 
 class Choice(NamedTuple):

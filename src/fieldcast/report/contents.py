@@ -7,8 +7,11 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
+from fieldcast.data.dataset import spread
 from fieldcast.errors import DataError
 
+MAIN_METRIC = "mse"  # what is claimed is of this one
+REFERENCE = "persistence"
 BASELINES = ("persistence", "lagrangian-persistence", "climatology", "optical-flow")
 CASE_DIMENSIONS = ("panel", "lead_time", "y", "x")
 OBSERVED = "observed"
@@ -153,6 +156,13 @@ def _is_metric(name: str, dimensions: tuple[Hashable, ...]) -> bool:
     comparisons = ("_difference", "_interval", "_overall", "_spread")
     compared = {"bound", "baseline"} & set(dimensions)
     return set(PLAIN) <= set(dimensions) and not compared and not name.endswith(comparisons)
+
+
+def spread_forecasts(frames: xr.DataArray, most: int) -> list[int]:
+    """Positions of at most so many forecast times, spread evenly; of all times where none is a forecast."""
+    ahead = np.flatnonzero(frames.lead_time.values > np.timedelta64(0, "ns"))
+    ahead = ahead if ahead.size else np.arange(frames.sizes["lead_time"])
+    return ahead[spread(len(ahead), most)].tolist()
 
 
 def units_label(units: str) -> str:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fieldcast.lead_times import lead_labels, lead_unit
-from fieldcast.report.contents import ReportPart, row_zero_is_bottom, units_label
+from fieldcast.report.contents import ReportPart, row_zero_is_bottom, spread_forecasts, units_label
 from fieldcast.report.scale import ColourScale
 from fieldcast.report.series import BASELINE_COLOUR, MODEL_COLOURS, Stroke, strokes
 from fieldcast.report.training_curves import column, spans_decades
@@ -103,7 +103,7 @@ def training_figure(histories: dict[str, list[dict]]) -> Figure:
 
 def forecast_figure(case: xr.DataArray, scale: ColourScale) -> Figure:
     """A contact sheet: one row a panel, up to six lead times as columns, and the colour bar with units."""
-    case = _sheet_columns(case)
+    case = case.isel(lead_time=spread_forecasts(case, MAX_SHEET_COLUMNS))
     num_rows, num_columns, height, width = case.shape
     map_height = MAP_WIDTH * min(max(height / width, 0.25), 4)
     # Fixed margins: matplotlib's own layout takes seconds for this many maps.
@@ -132,14 +132,6 @@ def _draw_maps(axes: Axes, case: xr.DataArray, scale: ColourScale) -> None:
     axes.set_yticks(np.arange(num_rows) + 0.5, panels, rotation="vertical", va="center")
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
-
-
-def _sheet_columns(case: xr.DataArray) -> xr.DataArray:
-    """The forecast's lead times, thinned evenly to what fits on a sheet; all of them where none is a forecast."""
-    ahead = np.flatnonzero(case.lead_time.values > np.timedelta64(0, "ns"))
-    ahead = ahead if ahead.size else np.arange(case.sizes["lead_time"])
-    chosen = np.unique(np.linspace(0, len(ahead) - 1, min(len(ahead), MAX_SHEET_COLUMNS)).round().astype(int))
-    return case.isel(lead_time=ahead[chosen])
 
 
 def _draw_colour_bar(axes: Axes, scale: ColourScale) -> None:

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from fieldcast.lead_times import lead_labels
-from fieldcast.report.contents import Case
+from fieldcast.report.contents import Case, spread_forecasts
 from fieldcast.report.elements import details_html
 from fieldcast.report.frames import Shown
 from fieldcast.report.scale import MISSING_COLOUR, ColourScale
@@ -83,7 +83,7 @@ def _controls_html(num_frames: int, start: int) -> str:
 
 def _sheet_html(shown: Shown, addresses: Addresses, times: list[str]) -> str:
     """A table of all frames: a row each panel, a column each time; on paper some forecast times only."""
-    printed = _printed(shown)
+    printed = spread_forecasts(shown.frames, NUM_PRINTED)
     classes = ["" if lead in printed else ' class="screen"' for lead in range(len(times))]
     leads = lead_labels(_leads(shown))
     head = "".join(
@@ -107,14 +107,6 @@ def _row_html(shown: Shown, name: str, row: list[str | None], times: list[str], 
         image = f'<img src="{address}" alt="{escape(_alternative(shown, name, time))}">' if address else "no forecast"
         cells.append(f"<td{kind}>{image}</td>")
     return "".join(cells)
-
-
-def _printed(shown: Shown) -> set[int]:
-    """Positions of forecast times, spread evenly; of all times where none is a forecast."""
-    ahead = np.flatnonzero(_leads(shown) > np.timedelta64(0, "ns"))
-    ahead = ahead if ahead.size else np.arange(len(_leads(shown)))
-    chosen = np.linspace(0, len(ahead) - 1, min(len(ahead), NUM_PRINTED)).round().astype(int)
-    return set(ahead[chosen].tolist())
 
 
 def _panel_names(shown: Shown) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from fieldcast.lead_times import lead_labels
-from fieldcast.report.contents import ReportPart
+from fieldcast.report.contents import REFERENCE, ReportPart
 from fieldcast.report.elements import row_heading, table_html, unseen
 from fieldcast.report.verdict import outcomes
 from fieldcast.report.wording import interval_label, number_label
@@ -20,7 +20,6 @@ BETTER = {
     "one": "best at 1",
     "none": "a description",
 }
-REFERENCE = "persistence"
 MAX_ON_ONE_LINE = 60  # characters; a reason why a run failed is longer
 SYMBOLS = {"better": ("win", "▲", f"better than {REFERENCE}"), "worse": ("loss", "▼", f"worse than {REFERENCE}")}
 MARKS_NOTE = (

@@ -10,10 +10,9 @@ import xarray as xr
 
 from fieldcast.evaluation import COMPARED, wins
 from fieldcast.lead_times import lead_labels
-from fieldcast.report.contents import PHYSICAL, ReportPart
+from fieldcast.report.contents import MAIN_METRIC, PHYSICAL, ReportPart
 from fieldcast.report.wording import interval_label, listed, neighbours_joined, number_label
 
-MAIN_METRIC = "mse"
 CLAIMS = {"better": "beats", "open": "is not shown to beat", "worse": "is worse than"}
 AT_LEADS = {"better": "better", "open": "not shown to differ", "worse": "worse", "unknown": "not to be said"}
 

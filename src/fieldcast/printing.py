@@ -1,0 +1,79 @@
+"""Tables on standard output. Nothing here imports torch before something is printed."""
+
+import json
+from typing import Any
+
+
+def print_scores(run: Any, convention: str, as_json: bool) -> None:
+    """Print the scores that a run has, in the words and scale of a convention."""
+    from fieldcast.evaluation import (
+        difference_rows,
+        lead_rows,
+        load_scores,
+        metrics_of,
+        plain_numbers,
+        score_rows,
+        scores_document,
+    )
+    from fieldcast.metrics import METRICS
+
+    scores = load_scores(run)
+    assert scores is not None
+    if as_json:
+        document = {**scores_document(scores), "convention": convention, "overall": score_rows(scores, convention),
+                    "differences": difference_rows(scores)}  # fmt: skip
+        print(json.dumps(plain_numbers(document), indent=1, allow_nan=False))
+        return
+    print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
+          f"data range {scores.attrs['data_range']}; unit: {scores.attrs['unit_space']}")  # fmt: skip
+    print(f"intervals of {scores.attrs['confidence']:.0%} from {scores.attrs['num_blocks']} independent blocks of "
+          f"{scores.attrs['block_length']}")  # fmt: skip
+    rows = score_rows(scores, convention)
+    print_table([_with_intervals(row) for row in rows], False)
+    print(f"\nby lead time, {'physical' if convention == 'fieldcast' else 'unit'} space")
+    print_table(lead_rows(scores, convention), False)
+    if differences := difference_rows(scores):
+        print("\nagainst the baselines: a win is one whose whole interval is below zero")
+        print_table([{**row, "interval": "[{:.4g}, {:.4g}]".format(*row["interval"])} for row in differences], False)
+    if scores.attrs["left_out"]:
+        print(f"\nleft out: {scores.attrs['left_out']}")
+    if convention == "fieldcast":
+        print("\nconventions (`fieldcast metrics` has them too)")
+        for name in metrics_of(scores):
+            print(f"  {METRICS[name].long_name}: {METRICS[name].convention}")
+
+
+def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which each score stands before its interval, and the convention is left to the legend."""
+    shown = {}
+    for name, value in row.items():
+        if name != "convention" and not name.endswith(" interval"):
+            low, high = row.get(f"{name} interval", (None, None))
+            known = low is not None and low == low  # NaN is not
+            shown[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]" if known else value
+    return shown
+
+
+def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows that have the same columns."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 and value.is_integer() else f"{value:.5g}"
+    return str(value)
