@@ -16,6 +16,7 @@ EXTRAS = {
     "verify": "scipy",
     "nowcast": "pysteps",
     "dask": "distributed",
+    "ode": "torchdiffeq",
 }
 
 

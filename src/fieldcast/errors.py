@@ -40,6 +40,12 @@ class TrainingDiverged(FieldcastError):
     exit_code = 5
 
 
+class SolverFailed(FieldcastError):
+    """An evolution that can't go on."""
+
+    exit_code = 5
+
+
 class OutOfResources(FieldcastError):
     """No memory or no disk left."""
 
