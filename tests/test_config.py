@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fieldcast.config import differences, load_config, read_config, read_toml
+from fieldcast.data.sampling import SamplingSettings
 from fieldcast.errors import ConfigError
 
 TEXT = """
@@ -252,6 +253,62 @@ def test_what_is_scored_may_be_left_out_and_has_defaults_by_units(write):
 )
 def test_wrong_evaluation(write, override, said):
     assert said in message(write(TEXT), override)
+
+
+SAMPLING = """
+[sampling]
+preset = "thesis-irregular"
+input_interval = [1, 6]
+target_interval = [7, 12]
+num_sets = 8
+jitter = 0.25
+seed = 4
+
+[sampling.gaps]
+rate = 0.25
+"""
+
+
+def test_sampling_may_be_left_out(write):
+    config = load_config(write(TEXT))
+    assert config.sampling == SamplingSettings()
+    assert read_config({**config.resolved(), "sampling": {}}).sampling == config.sampling
+
+
+def test_sampling_reads_back_with_its_preset_filled_in(write):
+    path = write(TEXT + SAMPLING)
+    config = load_config(path, ("windows.max_gap=20 min",))
+    plain = config.resolved()["sampling"]
+    assert (plain["input_interval"], plain["num_sets"], plain["gaps"]) == (
+        [1, 6],
+        8,
+        {"rate": 0.25, "mean_length": None},
+    )
+    again = read_config(json.loads(json.dumps(config.resolved())))
+    assert again.sampling == config.sampling
+    thesis = load_config(
+        path, ("windows.max_gap=20 min", "sampling.gaps.rate=0.5", "sampling.num_sets='fresh'")
+    ).sampling
+    assert (thesis.gaps.rate, thesis.num_sets) == (0.5, "fresh")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "sampling.preset=thesis-iregular",
+            "'sampling': unknown preset 'thesis-iregular': did you mean 'thesis-irregular'",
+        ),
+        ("sampling.num_set=3", "unknown key 'sampling.num_set': did you mean 'num_sets'?"),
+        ("sampling.num_sets=1000000", "sampling.num_sets = 1000000: the intervals have 60 distinct sets"),
+        ("windows.num_inputs=7", "sampling.input_interval = [1, 6] holds 6 frames, fewer than windows.num_inputs = 7"),
+        ("sampling.task=interpolate", "sampling.target_interval = [7, 12]: to interpolate, within [2, 5]"),
+        ("windows.stride=5 min", "sampling: gaps and bursts need windows.max_gap"),
+    ],
+)
+def test_wrong_sampling(write, override, said):
+    others = () if override.startswith("windows.stride") else ("windows.max_gap=20 min",)
+    assert said in message(write(TEXT + SAMPLING), override, *others)
 
 
 def test_differences():

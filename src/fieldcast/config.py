@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldcast.data import SourceSettings, source_settings
+from fieldcast.data.sampling import SamplingSettings
 from fieldcast.data.splits import SplitSettings
 from fieldcast.data.windows import WindowSettings
 from fieldcast.errors import ConfigError
@@ -15,7 +16,7 @@ from fieldcast.models import MODELS, ModelSettings, model_settings
 from fieldcast.settings import nearest, read_settings
 from fieldcast.training_settings import TrainingSettings
 
-TABLES = ("source", "windows", "splits", "model", "loss", "training", "evaluation")
+TABLES = ("source", "windows", "sampling", "splits", "model", "loss", "training", "evaluation")
 ALLOWED = ("name", "seed", *TABLES)
 
 
@@ -27,6 +28,7 @@ class RunConfig:
     seed: int
     source: SourceSettings
     windows: WindowSettings
+    sampling: SamplingSettings
     splits: SplitSettings
     model_key: str
     model: ModelSettings
@@ -43,6 +45,7 @@ class RunConfig:
             "seed": self.seed,
             "source": {"key": self.source.key, **self.source.settings.model_dump(mode="json"), **normalizer},
             "windows": self.windows.model_dump(mode="json"),
+            "sampling": self.sampling.model_dump(mode="json"),
             "splits": self.splits.model_dump(mode="json"),
             "model": {"key": self.model_key, **self.model.model_dump(mode="json")},
             "loss": self.loss.model_dump(mode="json"),
@@ -58,7 +61,7 @@ def read_config(values: dict[str, Any], where: str = "config") -> RunConfig:
         ConfigError: that names each key, what came, and what is allowed.
     """
     faults: list[str] = [f"unknown key '{key}': {nearest(key, ALLOWED)}" for key in values if key not in ALLOWED]
-    values = {"evaluation": {}, **values}
+    values = {"sampling": {}, "evaluation": {}, **values}
     faults += [f"missing table [{table}]" for table in TABLES if not isinstance(values.get(table), dict)]
     name, seed = values.get("name"), values.get("seed", 0)
     if not isinstance(name, str) or not name or "/" in name:
@@ -68,6 +71,7 @@ def read_config(values: dict[str, Any], where: str = "config") -> RunConfig:
     readers = {
         "source": source_settings,
         "windows": lambda table: read_settings(WindowSettings, table, "windows"),
+        "sampling": lambda table: read_settings(SamplingSettings, table, "sampling"),
         "splits": lambda table: read_settings(SplitSettings, table, "splits"),
         "model": model_settings,
         "loss": lambda table: read_settings(LossConfig, table, "loss"),
@@ -81,17 +85,37 @@ def read_config(values: dict[str, Any], where: str = "config") -> RunConfig:
                 read[table] = reader(values[table])
             except ConfigError as error:
                 faults.append(str(error))
+    faults += _misfits(read.get("sampling"), read.get("windows"))
     faults += _unknown_baselines(read.get("evaluation"))
+    if "model" in read and "evaluation" in read:
+        faults += _members_without_draws(read["model"][0], read["evaluation"])
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults))
     model_key, model = read.pop("model")
     return RunConfig(name=str(name), seed=int(seed), model_key=model_key, model=model, values=values, **read)
 
 
+def _misfits(sampling: SamplingSettings | None, windows: WindowSettings | None) -> list[str]:
+    if sampling is None or windows is None:
+        return []
+    try:
+        sampling.plan(windows)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
 def _unknown_baselines(evaluation: EvaluationSettings | None) -> list[str]:
     known = [key for key, row in MODELS.items() if not row.forecaster.trained]
     wrong = [key for key in evaluation.baselines if key not in known] if evaluation is not None else []
     return [f"'evaluation.baselines': unknown baseline '{key}': {nearest(key, known)}" for key in wrong]
+
+
+def _members_without_draws(key: str, evaluation: EvaluationSettings) -> list[str]:
+    if evaluation.num_members is None or MODELS[key].forecaster.draws:
+        return []
+    drawing = ", ".join(key for key, row in MODELS.items() if row.forecaster.draws)
+    return [f"'evaluation.num_members' = {evaluation.num_members}: '{key}' has one forecast; {drawing} draw others"]
 
 
 def read_toml(path: Path | str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:

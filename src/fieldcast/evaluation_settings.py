@@ -18,8 +18,10 @@ class EvaluationSettings(Settings):
     """Events, neighbourhoods, baselines and intervals of a table of scores.
 
     ``thresholds`` begin events of ``variable`` (None: the first one), in its units, and ``weights`` are those of the
-    classes between them; None: for a rain rate in mm/h those of HKO-7, otherwise no events. ``block_length`` is a
-    duration; None: from the data's autocorrelation.
+    classes between them; None: for a rain rate in mm/h those of HKO-7, otherwise no events. ``baselines`` that can't
+    take the times of the samples are left out; persistence, and linear interpolation for times between the inputs,
+    need not be named. ``num_members`` scores a model that draws as an ensemble of so many; None: its one forecast.
+    ``block_length`` is a duration; None: from the data's autocorrelation.
     """
 
     variable: str | None = None
@@ -28,6 +30,7 @@ class EvaluationSettings(Settings):
     scales: TupleOf[OddSize] = (1, 5, 17, 33)
     event: Literal["at-or-above", "below"] = "at-or-above"
     baselines: TupleOf[str] = ("persistence", "climatology", "optical-flow")
+    num_members: int | None = Field(default=None, ge=2)
     block_length: str | None = None
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     num_resamples: Count = 2000

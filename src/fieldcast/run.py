@@ -82,7 +82,10 @@ class Run:
     def samples(self) -> tuple[Source, dict[str, Samples]]:
         """Open the source again and cut it into the same samples."""
         source = self.config.source.open(self.config.seed)
-        return source, make_samples(source, self.config.windows, self.config.splits, self.normalizer)
+        config = self.config
+        return source, make_samples(
+            source, config.windows, config.splits, self.normalizer, config.sampling, config.seed
+        )
 
     def history(self) -> list[dict[str, float | None]]:
         """Rows of history.csv."""

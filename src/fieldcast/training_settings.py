@@ -50,7 +50,7 @@ class TrainingSettings(Settings):
     num_steps: int = Field(ge=1)
     batch_size: int = Field(4, ge=1)  # of all processes and micro-batches together
     accumulate: int = Field(1, ge=1)  # micro-batches that one step is made of
-    optimizer: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamax", "adamw", "nadam", "radam", "rmsprop", "sgd"] = "adam"
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     schedule: ScheduleSettings = ScheduleSettings()

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from fieldcast.data.batch import Batch, collate
 from fieldcast.data.normalize import Normalizer, NormalizerSettings, fit_normalizer
-from fieldcast.data.source import FrameSequence, Source
+from fieldcast.data.sampling import Plan, Sampler, SamplingSettings, make_samplers
+from fieldcast.data.source import FrameSequence, RenderedSequence, Source
 from fieldcast.data.splits import ALWAYS, SPLITS, SplitSettings, split_intervals
+from fieldcast.data.thinning import RunsOfFrames
 from fieldcast.data.times import parse_duration
 from fieldcast.data.windows import WindowSettings, find_windows, longest_run
 from fieldcast.errors import ConfigError, DataError
@@ -28,16 +30,33 @@ HOW_TO_SPLIT = {
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one split, in order of sequence and time."""
+    """Samples of one split, in order of sequence and time.
+
+    A sample is taken from a stretch of consecutive frames of a sequence; the sampler says at which times in it.
+    """
 
     source: Source
     sequences: Sequence[FrameSequence]
-    starts: list[tuple[int, int]]  # (sequence, position of the first frame)
+    starts: list[tuple[int, int]]  # (sequence, position of the first frame of the stretch)
     windows: WindowSettings
     normalizer: Normalizer
+    sampler: Sampler
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @property
+    def span(self) -> int:
+        """Longest time from the first to the last frame of a sample, ns."""
+        return self.sampler.plan.span(self.source.cadence)
+
+    def origin(self, number: int) -> int:
+        """Time of the last input of the sample with this number, int64 ns since 1970-01-01."""
+        return int(self.times(number)[self.windows.num_inputs - 1])
+
+    def times(self, number: int) -> np.ndarray:
+        """Times of a sample's inputs, then of its targets, each ascending: (T + S,) int64 ns since 1970-01-01."""
+        return self._times(self.sequences[self.starts[number][0]], number)
 
     def whole_maps(self, batch_size: int) -> int:
         """How many whole maps hold as many pixels as ``batch_size`` training samples, at least one."""
@@ -65,15 +84,32 @@ class Samples:
 
     def frames(self, number: int, cut: tuple[slice, slice] | None = None) -> np.ndarray:
         """A sample's inputs and targets as they were read, (T + S, C, H, W) physical, NaN where missing."""
+        return self._frames(self.sequences[self.starts[number][0]], number, cut)
+
+    # A generator makes a sequence anew each time it is asked for one.
+    def _times(self, sequence: FrameSequence, number: int) -> np.ndarray:
         which, start = self.starts[number]
-        return self.sequences[which].read(np.arange(start, start + self.windows.num_frames), cut)
+        moments, settings = self.sampler.times(which, start), self.sampler.plan.settings
+        if settings.real_numbers:
+            return sequence.times[start] + np.rint(moments * self.source.cadence).astype(np.int64)
+        absolute = sequence.times[start + moments]
+        if settings.jitter:
+            absolute = absolute + np.rint(self.sampler.lateness(which, start) * self.source.cadence).astype(np.int64)
+        return absolute
+
+    def _frames(self, sequence: FrameSequence, number: int, cut: tuple[slice, slice] | None) -> np.ndarray:
+        if self.sampler.plan.settings.renders:
+            assert isinstance(sequence, RenderedSequence)
+            rows, columns = cut or (slice(None), slice(None))
+            return sequence.read_at(self._times(sequence, number) / self.source.cadence)[:, :, rows, columns]
+        which, start = self.starts[number]
+        return sequence.read(start + self.sampler.times(which, start), cut)
 
     def _sample(self, number: int, cut: tuple[slice, slice] | None) -> tuple[Batch, Tensor]:
-        which, start = self.starts[number]
-        sequence, num_inputs = self.sequences[which], self.windows.num_inputs
-        physical = torch.from_numpy(self.frames(number, cut))[None]
-        origin = int(sequence.times[start + num_inputs - 1])
-        absolute = sequence.times[start : start + self.windows.num_frames]
+        sequence, num_inputs = self.sequences[self.starts[number][0]], self.windows.num_inputs
+        absolute = self._times(sequence, number)
+        physical = torch.from_numpy(self._frames(sequence, number, cut))[None]
+        origin = int(absolute[num_inputs - 1])
         times = relative_times(absolute, origin, self.source.cadence)[None]
         batch = make_batch(self.normalizer, physical, times, num_inputs)
         return replace(batch, origin=torch.tensor([origin])), physical[:, num_inputs:]
@@ -111,19 +147,27 @@ def make_samples(
     windows: WindowSettings,
     splits: SplitSettings,
     normalizer: Normalizer | NormalizerSettings,
+    sampling: SamplingSettings | None = None,
+    seed: int = 0,
 ) -> dict[str, Samples]:
     """The samples of every split, under one normaliser, which is fitted to the training split where only settings come.
 
+    ``sampling`` says at which times inputs and targets lie, by default one frame after the other; what is drawn for it
+    depends on ``seed``.
+
     Raises:
-        DataError: where a split has no sample, or splits and source do not fit.
+        ConfigError: where ``sampling`` does not fit ``windows``.
+        DataError: where a split has no sample, or splits, sampling and source do not fit.
     """
+    samplers = make_samplers(sampling or SamplingSettings(), windows, seed)
     if source.kind != splits.kind:
         raise DataError(f"this source takes splits as {HOW_TO_SPLIT[source.kind]}")
     if windows.crop is not None and windows.crop > min(source.shape):
         raise DataError(f"windows.crop = {windows.crop} is larger than the map {source.shape[0]} x {source.shape[1]}")
-    placed = _place_generated(source, windows, splits) if splits.counts else _place_archive(source, windows, splits)
+    place = _place_generated if splits.counts else _place_archive
+    placed = place(source, windows, splits, samplers)
     unfitted = Normalizer(())
-    samples = {split: Samples(source, *placed[split], windows, unfitted) for split in SPLITS}
+    samples = {split: Samples(source, *placed[split], windows, unfitted, samplers[split]) for split in SPLITS}
     if isinstance(normalizer, NormalizerSettings):
         normalizer = _fit(normalizer, source, samples["train"])
     return {split: replace(part, normalizer=normalizer) for split, part in samples.items()}
@@ -138,38 +182,63 @@ def _fit(settings: NormalizerSettings, source: Source, train: Samples) -> Normal
 
 def frames_and_times(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every frame that the samples are made of, once, in pieces: (n, C, H, W) physical, and times (n,) int64 ns."""
+    if samples.sampler.plan.settings.renders:
+        # What is rendered for one sample has a time of its own and is no other sample's.
+        yield from ((samples.frames(number), samples.times(number)) for number in range(len(samples)))
+        return
     wanted: dict[int, set[int]] = {}
     for which, start in samples.starts:
-        wanted.setdefault(which, set()).update(range(start, start + samples.windows.num_frames))
+        wanted.setdefault(which, set()).update((start + samples.sampler.times(which, start)).tolist())
     for which, positions in wanted.items():
-        ordered = np.array(sorted(positions))
+        ordered, sequence = np.array(sorted(positions)), samples.sequences[which]
         for first in range(0, len(ordered), FRAMES_AT_ONCE):
             piece = ordered[first : first + FRAMES_AT_ONCE]
-            yield samples.sequences[which].read(piece), samples.sequences[which].times[piece]
+            yield sequence.read(piece), sequence.times[piece]
 
 
 Placed = dict[str, tuple[Sequence[FrameSequence], list[tuple[int, int]]]]
 
 
-def _place_generated(source: Source, windows: WindowSettings, splits: SplitSettings) -> Placed:
+def _place_generated(
+    source: Source, windows: WindowSettings, splits: SplitSettings, samplers: dict[str, Sampler]
+) -> Placed:
     placed: Placed = {}
     for split, count in (splits.counts or {}).items():
-        sequences = source.sequences(split, count)
-        length = len(sequences[0].times)
-        if length < windows.num_frames:
-            raise DataError(f"a sample needs {windows.num_frames} frames, this source makes sequences of {length}")
+        sequences, plan = source.sequences(split, count), samplers[split].plan
+        settings, length = plan.settings, len(sequences[0].times)
+        if settings.renders or settings.thins:
+            _refuse_fixed(sequences[0], "real_numbers, jitter, gaps and bursts of a generator")
+        if settings.thins:
+            longest = windows.longest_step(source.cadence)
+            sequences = RunsOfFrames(sequences, samplers[split].thinning, plan.length, longest, source.cadence)
+        elif length < plan.length:
+            raise DataError(f"a sample needs {plan.length} frames, this source makes sequences of {length}")
         placed[split] = (sequences, [(number, 0) for number in range(count)])
     return placed
 
 
-def _place_archive(source: Source, windows: WindowSettings, splits: SplitSettings) -> Placed:
+def _refuse_fixed(sequence: FrameSequence, what: str) -> None:
+    if not isinstance(sequence, RenderedSequence):
+        raise DataError(
+            f"sampling: {what} need a source that renders any time, such as moving-mnist; this one has frames at fixed "
+            "times only: choose among those with input_interval and target_interval"
+        )
+
+
+def _place_archive(
+    source: Source, windows: WindowSettings, splits: SplitSettings, samplers: dict[str, Sampler]
+) -> Placed:
     sequences = {split: source.sequences(split, None) for split in SPLITS}
+    plan = samplers["train"].plan
+    if plan.settings.renders:
+        _refuse_fixed(sequences["train"][0], "real_numbers and jitter")
     if splits.kind == "divided":
         intervals = {split: [ALWAYS] * len(sequences[split]) for split in SPLITS}
     else:
-        intervals = split_intervals(splits, source, sequences["train"], windows.span(source.cadence))
+        intervals = split_intervals(splits, source, sequences["train"], plan.span(source.cadence))
+    sequences = {split: samplers[split].thinning.thin(sequences[split]) for split in SPLITS}
     return {
-        split: (sequences[split], _find_samples(split, source, windows, sequences[split], intervals[split]))
+        split: (sequences[split], _find_samples(split, source, plan, sequences[split], intervals[split]))
         for split in SPLITS
     }
 
@@ -177,11 +246,12 @@ def _place_archive(source: Source, windows: WindowSettings, splits: SplitSetting
 def _find_samples(
     split: str,
     source: Source,
-    windows: WindowSettings,
+    plan: Plan,
     sequences: Sequence[FrameSequence],
     intervals: Sequence[tuple[int, int]],
 ) -> list[tuple[int, int]]:
     """The samples that lie in the interval of each sequence, as (sequence, position of the first frame)."""
+    windows = plan.windows
     longest = windows.longest_step(source.cadence)
     stride = parse_duration(windows.stride) if windows.stride else 0
     starts = []
@@ -189,12 +259,13 @@ def _find_samples(
     for which, (sequence, (begin, end)) in enumerate(zip(sequences, intervals, strict=True)):
         first, stop = np.searchsorted(sequence.times, [begin, end])
         times = sequence.times[first:stop]
-        found = find_windows(times, windows.num_frames, longest, stride)
+        found = find_windows(times, plan.length, longest, stride)
         starts += [(which, int(first + start)) for start in found]
         best = max(best, longest_run(times, longest))
     if not starts:
+        left = " of those that [sampling] leaves" if plan.settings.thins else ""
         raise DataError(
-            f"0 {split} samples: one needs {windows.num_frames} frames without a step above "
+            f"0 {split} samples: one needs {plan.length} frames{left} without a step above "
             f"{longest / 1e9:g} s, the longest run in splits.{split} has {best}"
         )
     return starts

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from fieldcast.data.digits import load_digits
 from fieldcast.data.source import NANOSECONDS, FrameSequence, Grid, SourceKind, Variable
+from fieldcast.data.uniform import uniform
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.settings import Settings, TupleOf, look_up
 
@@ -153,7 +154,7 @@ class MovingMNIST:
 
     def sequence(self, split: str, index: int) -> "MovingDigits":
         """Sequence number ``index`` of the split."""
-        draws = _uniform(self.seed, SPLITS[split], index, 1 + _DRAWS * self.rule.num_digits)
+        draws = uniform(self.seed, SPLITS[split], index, 1 + _DRAWS * self.rule.num_digits)
         digits = self._digits[split]
         each = draws[1:].reshape(self.rule.num_digits, _DRAWS).T
         return MovingDigits(
@@ -259,14 +260,6 @@ class MovingDigits:
         return np.floor(path) if self.rule.whole_pixels else path
 
 
-def _uniform(seed: int, stream: int, index: int, count: int) -> np.ndarray:
-    """Random numbers in [0, 1) that depend on nothing else: Philox (Salmon et al. 2011), its raw bits."""
-    # Raw bits, because numpy may change its distributions from version to version, the bit generators never.
-    counter = np.array([0, 0, stream, index], np.uint64)
-    raw = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=counter).random_raw(count)
-    return (raw >> np.uint64(11)) * 2.0**-53
-
-
 def _within(span: tuple[float, ...], share: np.ndarray) -> np.ndarray:
     return span[0] + (span[1] - span[0]) * share
 
@@ -277,7 +270,7 @@ def _partition(config: MovingMNISTConfig, subset: int | None, seed: int) -> dict
     subset = len(images) if subset is None else subset
     if not 10 <= subset <= len(images):
         raise DataError(f"{len(images)} digit images came, at least {max(10, subset)} are needed")
-    images = images[np.argsort(_uniform(seed, _PARTITION, 0, len(images)), kind="stable")[:subset]]
+    images = images[np.argsort(uniform(seed, _PARTITION, 0, len(images)), kind="stable")[:subset]]
     tenth = subset // 10
     if config.test_digits is None:
         return {"train": images[2 * tenth :], "validation": images[:tenth], "test": images[tenth : 2 * tenth]}

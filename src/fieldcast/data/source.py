@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -58,6 +58,14 @@ class FrameSequence(Protocol):
     def read(self, positions: np.ndarray, window: tuple[slice, slice] | None = None) -> np.ndarray:
         """Frames at the positions, (n, C, H, W) float32 in physical units, NaN where missing;
         ``window`` is a pair of row and column slices that cuts a part out."""
+
+
+@runtime_checkable
+class RenderedSequence(FrameSequence, Protocol):
+    """A sequence that has a frame at any time, past its end too; its ``times`` begin at 0."""
+
+    def read_at(self, times: np.ndarray) -> np.ndarray:
+        """Frames at the times (n,), in cadences from 0 on -> (n, C, H, W) float32 in physical units."""
 
 
 class Source(Protocol):

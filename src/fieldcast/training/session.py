@@ -42,6 +42,7 @@ MAY_CHANGE = (
 )
 OPTIMIZERS: dict[str, Any] = {
     "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
     "adamw": torch.optim.AdamW,
     "nadam": torch.optim.NAdam,
     "radam": torch.optim.RAdam,
@@ -101,7 +102,7 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
     saved = _open_checkpoint(config, folder, processes)
     source = config.source.open(config.seed)
     normalizer = Normalizer.from_plain(saved.state["normalizer"]) if saved else config.source.normalizer
-    samples = make_samples(source, config.windows, config.splits, normalizer)
+    samples = make_samples(source, config.windows, config.splits, normalizer, config.sampling, config.seed)
     torch.manual_seed(config.seed)
     model = build_model(config, len(source.variables))
     if settings.teacher_steps and not model.takes_teacher:
