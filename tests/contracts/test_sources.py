@@ -6,7 +6,7 @@ from forecast_fixtures import make_rain
 from hko7_fixtures import write_hko7
 
 from fieldcast.data import SOURCES, source_settings
-from fieldcast.data.source import FrameSequence, Grid, Variable
+from fieldcast.data.source import FrameSequence, Grid, RenderedSequence, Variable
 from fieldcast.data.times import known_calendar
 
 SEED, COUNT = 5, 3
@@ -17,16 +17,28 @@ def write_netcdf(folder):
     return {"paths": str(folder / "rain.nc"), "variables": ["rain"]}
 
 
-def write_video(folder):
+def encode_video(path, darkest):
     av = pytest.importorskip("av", reason="PyAV (extra 'video') is not installed")
-    with av.open(str(folder / "video.mp4"), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
         for number in range(12):
-            image = np.full((32, 48, 3), 20 * number, np.uint8)
+            image = np.full((32, 48, 3), 20 * number + darkest, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
+
+
+def write_video(folder):
+    encode_video(folder / "video.mp4", 0)
     return {"paths": str(folder / "video.mp4")}
+
+
+def write_kth(folder):
+    for person in (1, 15, 17):
+        encode_video(folder / f"person{person:02d}_walking_d1_uncomp.avi", person)
+    lines = [f"person{person:02d}_walking_d1\tframes\t1-6, 7-12\n" for person in (1, 15, 17)]
+    (folder / "00sequences.txt").write_text("".join(lines))
+    return {"videos": str(folder), "sequence_list": str(folder / "00sequences.txt")}
 
 
 def write_digits(folder):
@@ -40,6 +52,7 @@ def write_digits(folder):
 SETTINGS = {
     "netcdf": write_netcdf,
     "hko7": write_hko7,
+    "kth": write_kth,
     "video": write_video,
     **dict.fromkeys(("moving-mnist", "moving-mnist-pp", "moving-mnist-2"), write_digits),
 }
@@ -128,6 +141,16 @@ def test_a_window_is_a_part(sequence, window):
     positions = np.array([2, 0])
     whole = sequence.read(positions)
     np.testing.assert_array_equal(sequence.read(positions, window), whole[:, :, window[0], window[1]])
+
+
+def test_what_renders_any_time_has_its_frames_at_their_times(source, sequence):
+    renders = isinstance(sequence, RenderedSequence)
+    assert renders or source.kind != "generator"
+    if renders:
+        frames = sequence.read_at(sequence.times / source.cadence)
+        np.testing.assert_array_equal(frames, sequence.read(np.arange(len(sequence.times))))
+        later = sequence.read_at(np.array([0.5, len(sequence.times) + 3.25]))
+        assert later.shape == (2, *frames.shape[1:])
 
 
 def test_splits_of_a_generator_or_a_divided_archive_share_nothing(source):

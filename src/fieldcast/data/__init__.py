@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from fieldcast.data.batch import Batch
 from fieldcast.data.dataset import Samples, make_samples
 from fieldcast.data.hko7 import HKO7, HKO7Config
+from fieldcast.data.kth import KTH, KTHConfig
 from fieldcast.data.moving_mnist import KEYS, MovingMNIST, MovingMNISTConfig
 from fieldcast.data.netcdf import NetCDF, NetCDFConfig
 from fieldcast.data.normalize import Normalizer, NormalizerSettings
@@ -26,6 +27,7 @@ class SourceRow(NamedTuple):
 SOURCES = {
     "netcdf": SourceRow(NetCDFConfig, lambda settings, seed: NetCDF(settings), "NetCDF or Zarr files, lazily"),
     "hko7": SourceRow(HKO7Config, lambda settings, seed: HKO7(settings), "radar of Hong Kong, on lists of rain days"),
+    "kth": SourceRow(KTHConfig, lambda settings, seed: KTH(settings), "persons in motion, split by person"),
     "video": SourceRow(VideoConfig, lambda settings, seed: Video(settings), "video files that PyAV reads"),
     **{
         key: SourceRow(MovingMNISTConfig, partial(MovingMNIST, default_preset=preset), about)
