@@ -1,7 +1,7 @@
 """The strict base of every config model, and how its complaints are worded."""
 
 import difflib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -36,6 +36,15 @@ def nearest(name: str, allowed) -> str:
     return f"did you mean '{close[0]}'? (allowed: {listing})" if close else f"allowed: {listing}"
 
 
+def merge_tables(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Both tables in one, tables inside them likewise; where both have a key, the second one's value."""
+    merged = dict(first)
+    for key, value in second.items():
+        both = isinstance(value, dict) and isinstance(first.get(key), dict)
+        merged[key] = merge_tables(first[key], value) if both else value
+    return merged
+
+
 def look_up(table: dict, key: str, what: str):
     """Take ``table[key]``, or say what is wrong with the key.
 
@@ -65,6 +74,8 @@ def read_settings(model: type[SettingsType], values: dict, where: str, also: tup
         # The members of a union complain one by one, about the same place.
         places: dict[str, list[str]] = {}
         for fault in error.errors():
+            if fault["type"] == "literal_error" and isinstance(fault["input"], dict):
+                continue  # a table came where a word may stand too: its own faults say more
             start, reason = _complaint(model, fault, where, also)
             places.setdefault(start, []).append(reason)
         lines = [start + " or ".join(dict.fromkeys(reasons)) for start, reasons in places.items()]
@@ -74,13 +85,13 @@ def read_settings(model: type[SettingsType], values: dict, where: str, also: tup
 def _complaint(model: type[Settings], fault: Any, where: str, also: tuple[str, ...]) -> tuple[str, str]:
     """Where a fault is, and what it is."""
     names, fields = [where] if where else [], dict(model.model_fields)
-    for part in fault["loc"]:
-        if isinstance(part, str) and part not in fields and fault["type"] != "extra_forbidden":
+    for place, part in enumerate(fault["loc"], 1):
+        own = fault["type"] == "extra_forbidden" and place == len(fault["loc"])
+        if isinstance(part, str) and part not in fields and not own:
             continue  # the name of a member of a union
         names.append(str(part))
         if part in fields:
-            kind = fields[part].annotation
-            fields = dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else {}
+            fields = _fields_of(fields[part].annotation)
     path = ".".join(names)
     if fault["type"] == "extra_forbidden":
         return f"unknown key '{path}': ", nearest(
@@ -88,6 +99,15 @@ def _complaint(model: type[Settings], fault: Any, where: str, also: tuple[str, .
         )
     if fault["type"] == "missing":
         return f"missing key '{path}'", ""
+    if fault["type"] == "model_type":
+        return f"'{path}' = {fault['input']!r}: ", "a table is wanted"
     if fault["type"] == "value_error":
         return f"'{path}': ", str(fault["ctx"]["error"])
     return f"'{path}' = {fault['input']!r}: ", fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _fields_of(annotation: Any) -> dict[str, Any]:
+    """Keys of the table that a setting is or may be."""
+    members = [annotation, *get_args(annotation)]
+    tables = [member for member in members if isinstance(member, type) and issubclass(member, Settings)]
+    return dict(tables[0].model_fields) if tables else {}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fieldcast.cells import CELLS
-from fieldcast.models.encoder_forecaster import unroll
+from fieldcast.models.encoder_forecaster.unroll import unroll
 
 # The arguments a cell needs beyond its input and hidden width, small.
 OPTIONS = {"convlstm": {"peephole": "channel", "forget_bias": 1.0}, "convgru": {}, "trajgru": {"num_links": 3}}

@@ -73,11 +73,43 @@ def test_what_moves_steadily_is_forecast_better_than_by_persistence(key, input_t
 
 
 @every_flow
-def test_a_diagnosis_is_the_last_frame_and_the_past_lies_behind(key):
+def test_a_diagnosis_is_the_last_frame_and_what_lies_between_inputs_is_refused(key):
     inputs = blobs([-2, -1, 0])
-    result = forecast(key, [-2, -1, 0], [-1, 0], inputs)
-    torch.testing.assert_close(result[1], inputs[2], rtol=0, atol=1e-6)
-    assert mean_square(result[:1], inputs[1:2]) < 0.1 * mean_square(inputs[2:], inputs[1:2])
+    torch.testing.assert_close(forecast(key, [-2, -1, 0], [0], inputs)[0], inputs[2], rtol=0, atol=1e-6)
+    with pytest.raises(DataError, match="does not interpolate"):
+        forecast(key, [-2, -1, 0], [-0.5, 1], inputs)
+
+
+BETWEEN = ["persistence", "linear-interpolation"]
+
+
+class TestBetweenInputs:
+    @settings(max_examples=25, deadline=None)
+    @given(seed=st.integers(0, 1000), num_inputs=st.integers(1, 5), num_targets=st.integers(1, 6))
+    def test_against_numpy(self, seed, num_inputs, num_targets):
+        random = np.random.default_rng(seed)
+        input_times = np.array([np.append(np.sort(-random.random(num_inputs - 1) * 5 - 0.01), 0) for _ in range(2)])
+        target_times = np.sort(random.uniform(-7, 3, (2, num_targets)), axis=1)
+        inputs = random.random((2, num_inputs, 1, 2, 3))
+        arguments = [torch.from_numpy(values) for values in (inputs, input_times, target_times)]
+        straight, still = (build(key)(*arguments) for key in ("linear-interpolation", "persistence"))
+        for sample, place, row, column in np.ndindex(2, num_targets, 2, 3):
+            own, known = target_times[sample, place], input_times[sample]
+            series = inputs[sample, :, 0, row, column]
+            assert straight[sample, place, 0, row, column] == pytest.approx(np.interp(own, known, series), abs=1e-6)
+            newest = max((k for k in range(num_inputs) if known[k] <= own), default=0)
+            assert still[sample, place, 0, row, column] == series[newest]
+
+    @pytest.mark.parametrize("key", BETWEEN)
+    def test_at_an_input_it_is_that_input_and_after_the_last_the_last(self, key):
+        inputs = torch.rand(3, 2, 4, 5)
+        result = forecast(key, [-3.5, -1, 0], [-3.5, -1, 0, 0.5, 7], inputs)
+        assert torch.equal(result, inputs[[0, 1, 2, 2, 2]])
+
+    @pytest.mark.parametrize("key", BETWEEN)
+    def test_it_is_listed_as_one_that_interpolates(self, key):
+        assert MODELS[key].forecaster.interpolates
+        assert not MODELS[key].forecaster.trained
 
 
 @every_flow

@@ -34,7 +34,17 @@ COUNTS = {
     ("convlstm", "shi2015-local-2-layers"): (11_550_224, 0, 11_550_224),
     ("convlstm", "shi2015-local"): (8_830_480, 0, 8_830_480),
     ("convlstm-stack", "openstl-mnist"): (11_675_648, 0, 11_675_648),
+    ("trajgru-attention", "thesis-mnist"): (6_668_173, DEAD_TRAJGRU, 7_258_509),
+    ("trajgru-attention", "thesis-radar"): (8_746_341, DEAD_TRAJGRU, 9_336_677),
+    ("trajgru-ode", "thesis-mnist"): (8_254_349, DEAD_TRAJGRU, 8_844_685),
+    ("trajgru-ode", "thesis-radar"): (10_591_077, DEAD_TRAJGRU, 11_181_413),
+    ("trajgru-attention-ode", "thesis-mnist"): (9_267_501, DEAD_TRAJGRU, 9_857_837),
+    ("trajgru-attention-ode", "thesis-radar"): (11_993_637, DEAD_TRAJGRU, 12_583_973),
+    # Published for three channels: 1,915,718, see test_vid_ode.py.
+    ("vid-ode", "park2021"): (1_897_060, 16_928, 1_913_988),
 }
+# Their papers encode other frames, by other networks, and give no counts.
+UNPUBLISHED = ("latent-ode", "ode2vae")
 
 
 def test_dead_weights_are_those_of_the_facts():
@@ -42,7 +52,8 @@ def test_dead_weights_are_those_of_the_facts():
 
 
 def test_every_preset_has_a_published_count():
-    assert set(COUNTS) == {(key, preset) for key, row in MODELS.items() for preset in row.presets}
+    presets = {(key, preset) for key, row in MODELS.items() if key not in UNPUBLISHED for preset in row.presets}
+    assert set(COUNTS) == presets
 
 
 @pytest.mark.parametrize(("key", "preset"), COUNTS)

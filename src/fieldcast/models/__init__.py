@@ -6,6 +6,7 @@ from fieldcast.errors import ConfigError
 from fieldcast.models.base import Forecaster, ModelRow, ModelSettings, count_parameters
 from fieldcast.models.baselines.climatology import Climatology
 from fieldcast.models.baselines.lagrangian_persistence import LagrangianPersistence
+from fieldcast.models.baselines.linear_interpolation import LinearInterpolation
 from fieldcast.models.baselines.optical_flow import OpticalFlow, OpticalFlowSettings
 from fieldcast.models.baselines.persistence import Persistence
 from fieldcast.models.convlstm import (
@@ -17,13 +18,23 @@ from fieldcast.models.convlstm import (
     ConvLSTMStackSettings,
 )
 from fieldcast.models.encoder_forecaster import (
+    ATTENTION_PRESETS,
     CONVGRU_PRESETS,
+    ODE_PRESETS,
     TRAJGRU_PRESETS,
     ConvGRUSettings,
     EncoderForecaster,
+    TrajGRUAttentionODESettings,
+    TrajGRUAttentionSettings,
+    TrajGRUODESettings,
     TrajGRUSettings,
 )
-from fieldcast.settings import look_up, read_settings
+from fieldcast.models.latent_ode import LATENT_ODE_PRESETS, LatentODE, LatentODESettings
+from fieldcast.models.ode2vae import ODE2VAE, ODE2VAE_PRESETS, ODE2VAESettings
+from fieldcast.models.vid_ode import VID_ODE_PRESETS, VidODE, VidODESettings
+from fieldcast.settings import look_up, merge_tables, read_settings
+
+THESIS = "the thesis on spatiotemporal sequence prediction, chapter 4"
 
 MODELS = {
     "persistence": ModelRow(Persistence, ModelSettings, {}, "the last frame"),
@@ -31,13 +42,20 @@ MODELS = {
     "lagrangian-persistence": ModelRow(
         LagrangianPersistence, ModelSettings, {}, "Germann and Zawadzki 2002, Mon. Wea. Rev. 130, 2859"
     ),
+    "linear-interpolation": ModelRow(LinearInterpolation, ModelSettings, {}, "a straight line between two inputs"),
     "optical-flow": ModelRow(OpticalFlow, OpticalFlowSettings, {}, "pysteps, Pulkkinen et al. 2019, GMD 12, 4185"),
     "convgru": ModelRow(EncoderForecaster, ConvGRUSettings, CONVGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "trajgru": ModelRow(EncoderForecaster, TrajGRUSettings, TRAJGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
+    "trajgru-attention": ModelRow(EncoderForecaster, TrajGRUAttentionSettings, ATTENTION_PRESETS, THESIS),
+    "trajgru-ode": ModelRow(EncoderForecaster, TrajGRUODESettings, ODE_PRESETS, THESIS),
+    "trajgru-attention-ode": ModelRow(EncoderForecaster, TrajGRUAttentionODESettings, ODE_PRESETS, THESIS),
     "convlstm": ModelRow(ConvLSTM, ConvLSTMSettings, CONVLSTM_PRESETS, "Shi et al. 2015, arXiv:1506.04214"),
     "convlstm-stack": ModelRow(
         ConvLSTMStack, ConvLSTMStackSettings, CONVLSTM_STACK_PRESETS, "OpenSTL, Tan et al. 2023, arXiv:2306.11249"
     ),
+    "vid-ode": ModelRow(VidODE, VidODESettings, VID_ODE_PRESETS, "Park et al. 2021, arXiv:2010.08188"),
+    "latent-ode": ModelRow(LatentODE, LatentODESettings, LATENT_ODE_PRESETS, "Rubanova et al. 2019, arXiv:1907.03907"),
+    "ode2vae": ModelRow(ODE2VAE, ODE2VAESettings, ODE2VAE_PRESETS, "Yildiz et al. 2019, arXiv:1905.10994"),
 }
 
 
@@ -53,7 +71,7 @@ def model_settings(values: dict) -> tuple[str, ModelSettings]:
     key, preset = values.pop("key"), values.pop("preset", None)
     row: ModelRow = look_up(MODELS, key, "model")
     published = look_up(row.presets, preset, f"preset of {key}") if preset is not None else {}
-    return key, read_settings(row.settings, {**published, **values}, "model", ("key", "preset"))
+    return key, read_settings(row.settings, merge_tables(published, values), "model", ("key", "preset"))
 
 
 def build(key: str, preset: str | None = None, num_channels: int = 1, **settings) -> Forecaster:

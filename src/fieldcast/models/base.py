@@ -18,15 +18,19 @@ class Forecaster(nn.Module, abc.ABC):
     """Predicts frames at target times from frames at input times.
 
     Attributes:
-        irregular_inputs: takes inputs at any times.
+        irregular_inputs: takes inputs at any times; a model made of parts decides by its settings.
         irregular_targets: forecasts at any times; otherwise at whole multiples of the cadence.
+        interpolates: takes target times between those of the inputs too, not only after them.
+        draws: ``draw`` gives another forecast each time; ``forward`` gives the one that stands for all.
         trained: has weights that training changes; the baselines have none.
         takes_teacher: ``forward_train`` can feed true targets back in (scheduled sampling).
         ignore_times: a model that can't see times takes frames as they come, one cadence apart.
     """
 
-    irregular_inputs: ClassVar[bool]
-    irregular_targets: ClassVar[bool]
+    irregular_inputs: bool = False
+    irregular_targets: bool = False
+    interpolates: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
     trained: ClassVar[bool] = True
     takes_teacher: ClassVar[bool] = False
     ignore_times: bool = False
@@ -65,13 +69,30 @@ class Forecaster(nn.Module, abc.ABC):
         """
         return self(batch.inputs, batch.input_times, batch.target_times)
 
+    def draw(self, inputs: Tensor, input_times: Tensor, target_times: Tensor) -> Tensor:
+        """One forecast at random for each sample, by torch's generator, of a model that ``draws``; see ``forward``."""
+        assert self.draws, "this model has one forecast for each input"
+        raise NotImplementedError
+
     def seen_times(self, input_times: Tensor, target_times: Tensor) -> tuple[Tensor, Tensor]:
-        """Both times as a model with irregular times is to take them: one cadence apart under ``ignore_times``."""
-        if not self.ignore_times:
-            return input_times, target_times
-        inputs = torch.arange(1 - input_times.shape[1], 1).to(input_times)
-        targets = torch.arange(1, target_times.shape[1] + 1).to(target_times)
-        return inputs.expand_as(input_times), targets.expand_as(target_times)
+        """Both times as the model is to take them, checked: one cadence apart under ``ignore_times``.
+
+        Raises:
+            DataError: for times that do not ascend or that the model can't take.
+        """
+        if self.ignore_times:
+            inputs = torch.arange(1 - input_times.shape[1], 1).to(input_times)
+            targets = torch.arange(1, target_times.shape[1] + 1).to(target_times)
+            return inputs.expand_as(input_times), targets.expand_as(target_times)
+        self._check_order(input_times, target_times)
+        if not self.irregular_inputs:
+            regular = torch.arange(1 - input_times.shape[1], 1).to(input_times)
+            _refuse_irregular("inputs", input_times, ((input_times - regular).abs() > TIME_TOLERANCE).any(dim=1))
+        if not self.irregular_targets:
+            steps = target_times.round()
+            odd = ((target_times - steps).abs() > TIME_TOLERANCE) | (steps < 1)
+            _refuse_irregular("targets", target_times, odd.any(dim=1))
+        return input_times, target_times
 
     def target_steps(self, input_times: Tensor, target_times: Tensor) -> Tensor:
         """Target times as counts of steps after the last input (B, S), for a model that sees only steps.
@@ -79,26 +100,36 @@ class Forecaster(nn.Module, abc.ABC):
         Raises:
             DataError: where times are not whole multiples of the cadence, unless ``ignore_times``.
         """
-        batch, num_inputs = input_times.shape
-        if self.ignore_times:
-            return torch.arange(1, target_times.shape[1] + 1, device=target_times.device).expand(batch, -1)
-        wanted = torch.arange(1 - num_inputs, 1, device=input_times.device, dtype=input_times.dtype)
-        steps = target_times.round()
-        odd_inputs = ((input_times - wanted).abs() > TIME_TOLERANCE).any(dim=1)
-        odd_targets = (((target_times - steps).abs() > TIME_TOLERANCE) | (steps < 1)).any(dim=1)
-        if (odd_inputs | odd_targets).any():
-            where, times = "targets", target_times[odd_targets]
-            if odd_inputs.any():
-                where, times = "inputs", input_times[odd_inputs]
+        return self.seen_times(input_times, target_times)[1].round().long()
+
+    def _check_order(self, input_times: Tensor, target_times: Tensor) -> None:
+        """Refuse times that stand still or go back, and targets that the model's kind does not reach."""
+        for name, times in (("input", input_times), ("target", target_times)):
+            wrong = ~(times.diff(dim=1) > 0).all(dim=1) | ~times.isfinite().all(dim=1)
+            if wrong.any():
+                raise DataError(f"{name} times must ascend, but {_listed(times[wrong][0])} came (in cadences)")
+        early = (target_times < 0).any(dim=1)
+        if self.irregular_targets and not self.interpolates and early.any():
             raise DataError(
-                f"this model takes frames one cadence apart and forecasts at whole multiples of it, but the {where} "
-                f"are at {[round(value, 4) for value in times[0].tolist()]} (in cadences after the last input). "
-                "Choose a model with irregular times (`fieldcast models`), or set ignore_times = true in [model]"
+                f"this model does not interpolate, but targets are at {_listed(target_times[early][0])} "
+                "(in cadences after the last input). Choose a model that interpolates (`fieldcast models`)"
             )
-        return steps.long()
 
 
 TIME_TOLERANCE = 1e-3  # of the cadence
+
+
+def _refuse_irregular(where: str, times: Tensor, odd: Tensor) -> None:
+    if odd.any():
+        raise DataError(
+            f"this model takes frames one cadence apart and forecasts at whole multiples of it, but the {where} "
+            f"are at {_listed(times[odd][0])} (in cadences after the last input). "
+            "Choose a model with irregular times (`fieldcast models`), or set ignore_times = true in [model]"
+        )
+
+
+def _listed(times: Tensor) -> list[float]:
+    return [round(value, 4) for value in times.tolist()]
 
 
 def take_steps(frames: Tensor, steps: Tensor) -> Tensor:

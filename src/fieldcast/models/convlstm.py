@@ -14,7 +14,7 @@ from fieldcast.data.batch import Batch
 from fieldcast.errors import DataError
 from fieldcast.layers.resample import from_patches, pad_to_multiple, to_patches
 from fieldcast.models.base import Forecaster, ModelSettings, take_steps, widen
-from fieldcast.models.encoder_forecaster import unroll
+from fieldcast.models.encoder_forecaster.unroll import unroll
 from fieldcast.settings import Count, OddSize, TupleOf
 
 
@@ -36,8 +36,8 @@ class ConvLSTM(Forecaster):
     of a step, concatenated, give the frame by a 1x1 convolution and a sigmoid, so targets belong in [0, 1].
     """
 
-    irregular_inputs: ClassVar[bool] = False
-    irregular_targets: ClassVar[bool] = False
+    irregular_inputs = False
+    irregular_targets = False
 
     def __init__(self, settings: ConvLSTMSettings, num_channels: int) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class ConvLSTMStack(Forecaster):
     cut into P x P patches. OpenSTL's ConvLSTM: four layers of 128, 5x5, no biases, forget bias 1.
     """
 
-    irregular_inputs: ClassVar[bool] = False
-    irregular_targets: ClassVar[bool] = False
+    irregular_inputs = False
+    irregular_targets = False
     takes_teacher: ClassVar[bool] = True
 
     def __init__(self, settings: ConvLSTMStackSettings, num_channels: int) -> None:

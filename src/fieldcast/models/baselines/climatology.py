@@ -65,8 +65,8 @@ class Climatology(Forecaster):
     ``forward``, which knows no calendar, gives the mean of all; ``forward_batch`` knows it.
     """
 
-    irregular_inputs: ClassVar[bool] = True
-    irregular_targets: ClassVar[bool] = True
+    irregular_inputs = True
+    irregular_targets = True
     trained: ClassVar[bool] = False
 
     means: Tensor  # (N, C, H, W), normalised

@@ -25,8 +25,8 @@ class LagrangianPersistence(Forecaster):
     comes from outside, the last frame stays.
     """
 
-    irregular_inputs: ClassVar[bool] = True
-    irregular_targets: ClassVar[bool] = True
+    irregular_inputs = True
+    irregular_targets = True
     trained: ClassVar[bool] = False
 
     def __init__(self, settings: ModelSettings, num_channels: int) -> None:

@@ -41,8 +41,8 @@ class OpticalFlow(Forecaster):
         MissingExtra: without pysteps and OpenCV, when it forecasts.
     """
 
-    irregular_inputs: ClassVar[bool] = True
-    irregular_targets: ClassVar[bool] = True
+    irregular_inputs = True
+    irregular_targets = True
     trained: ClassVar[bool] = False
 
     def __init__(self, settings: OpticalFlowSettings, num_channels: int) -> None:
