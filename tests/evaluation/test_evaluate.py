@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 
 from fieldcast.data import Samples
 from fieldcast.data.dataset import spread
-from fieldcast.errors import ConfigError, DataError
+from fieldcast.errors import ConfigError
 from fieldcast.evaluation import (
     UNIT,
     evaluate,
@@ -24,7 +24,7 @@ from fieldcast.evaluation import (
     score_rows,
     scores_document,
 )
-from fieldcast.evaluation.scoring import batches
+from fieldcast.evaluation.scoring import batches_of
 from fieldcast.metrics import METRICS, Yardstick
 from fieldcast.report.run_report import report
 from fieldcast.run import Run, write_json
@@ -179,13 +179,9 @@ def test_spread_is_even_and_has_both_ends():
     assert spread(3, 10) == [0, 1, 2]
 
 
-def test_batches_are_made_as_they_are_asked_for(shared_run):
-    samples = shared_run.samples()[1]["test"]
-    made = batches(samples, [0, 1, 10**9], 2)
-    batch, truth = next(made)
-    assert len(batch) == len(truth) == 2
-    with pytest.raises(IndexError):
-        next(made)
+def test_every_number_is_in_one_batch_in_order():
+    assert [list(some) for some in batches_of(range(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batches_of((), 3)) == []
 
 
 class TestFiles:
@@ -307,7 +303,7 @@ def test_baselines_that_the_config_names_are_in_the_table(tmp_path):
 
 
 def test_optical_flow_is_left_out_where_it_can_not_run(tiny_run, monkeypatch):
-    monkeypatch.setattr(sys.modules["fieldcast.evaluation.scoring"], "has_optical_flow", lambda: False)
+    monkeypatch.setattr(sys.modules["fieldcast.evaluation.baselines"], "has_optical_flow", lambda: False)
     scores = evaluate(tiny_run, device="cpu")
     assert list(scores.model.values) == ["convgru", "persistence", "climatology"]
     assert "optical-flow needs the extra 'nowcast'" in scores.attrs["left_out"]
@@ -315,7 +311,7 @@ def test_optical_flow_is_left_out_where_it_can_not_run(tiny_run, monkeypatch):
 
 def test_a_forecast_sees_no_target(shared_run):
     samples = shared_run.samples()[1]["test"]
-    batch, _ = next(batches(samples, [0], 1))
+    batch = samples.batch([0])
     blind = batch.without_targets()
     assert blind.targets.shape == batch.targets.shape
     assert blind.targets.isnan().all()
@@ -332,15 +328,6 @@ def test_nothing_observed_is_undefined_in_scores_and_report(tmp_path):
     document = json.loads((run.folder / "scores.json").read_text())
     assert document["scores"]["mse"]["physical"]["persistence"]["overall"] is None
     assert report(run).is_file()
-
-
-def test_samples_at_different_times_share_no_table(tmp_path):
-    data = make_rain()
-    thinned = data.isel(time=[number for number in range(data.sizes["time"]) if number != 68])
-    changes = {"windows.max_gap": "10 min", "model.ignore_times": True, "training.num_steps": 1}
-    run = train_on(thinned, tmp_path, **changes, **{"splits.train": 0.4, "splits.test": 0.35})
-    with pytest.raises(DataError, match="different target times"):
-        evaluate(run, device="cpu", batch_size=100)
 
 
 def test_a_table_marks_a_model_that_ignores_times(tiny_run):

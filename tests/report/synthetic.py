@@ -190,6 +190,7 @@ def make_frames(name="rain_rate", units="mm/h", models=MODELS, size=(48, 64), se
         "panel": ["observed", *models],
         "lead_time": minutes(leads),
         "valid_time": ("lead_time", start + minutes(leads)),
+        "is_input": ("lead_time", leads <= 0),
         "y": ("y", np.arange(size[0]) * 1000.0, {"standard_name": "projection_y_coordinate"}),
     }
     attributes = {"units": units, "long_name": name.replace("_", " ")}

@@ -5,8 +5,11 @@ import pytest
 import torch
 from forecast_fixtures import NUM_COLUMNS, NUM_INPUTS, NUM_ROWS, NUM_TARGETS, shared_run  # noqa: F401
 
+from fieldcast.data import make_samples
+from fieldcast.data.sampling import SamplingSettings
 from fieldcast.evaluation import evaluate, run_tally, with_baselines
 from fieldcast.evaluation.tally import rename
+from fieldcast.models import build
 from fieldcast.report.cases import Choice, choose_cases, make_cases
 
 
@@ -62,3 +65,38 @@ def test_maps_are_what_was_observed_and_what_each_model_forecasts(shared_run):  
     np.testing.assert_allclose(held[:, :, :-1], np.repeat(observed[None, NUM_INPUTS - 1, :, :-1], 3, 0), atol=1e-4)
     minutes = (frames.lead_time.values / np.timedelta64(1, "m")).tolist()
     assert minutes == [-10, -5, 0, 5, 10, 15]
+    assert frames.is_input.values.tolist() == [True] * 3 + [False] * 3
+
+
+def samples_between(run, **sampling):
+    """Training samples whose targets lie between their inputs, each at times of its own."""
+    source, _ = run.samples()
+    settings = SamplingSettings(task="interpolate", input_interval=(1, 9), **sampling)
+    config = run.config
+    return make_samples(source, config.windows, config.splits, run.normalizer, settings, seed=1)["train"]
+
+
+def test_frames_between_inputs_stand_in_order_of_time(shared_run):  # noqa: F811
+    samples = samples_between(shared_run)
+    cases = make_cases({"persistence": build("persistence")}, samples, [Choice(0, "one"), Choice(1, "other")])
+    for number, case in enumerate(cases):
+        frames, times = case.frames, samples.times(number)
+        assert (np.diff(frames.lead_time.values) > np.timedelta64(0)).all()
+        assert (frames.valid_time.values == np.sort(times).astype("datetime64[ns]")).all()
+        assert set(frames.valid_time.values[frames.is_input.values]) == set(times[:3].astype("datetime64[ns]"))
+        assert frames.is_input.values[[0, -1]].all()
+        observed, held = frames.values
+        newest = None
+        for place, given in enumerate(frames.is_input.values):
+            newest = observed[place] if given else newest
+            expected = np.nan_to_num(newest) if not given else np.full_like(newest, np.nan)
+            np.testing.assert_allclose(held[place], expected, atol=1e-4)
+    leads = [tuple(case.frames.lead_time.values) for case in cases]
+    assert leads[0] != leads[1], "each case has its own times"
+
+
+def test_times_that_are_no_dates_are_told_from_the_first_frame(shared_run, monkeypatch):  # noqa: F811
+    samples = shared_run.samples()[1]["test"]
+    monkeypatch.setattr(samples.source, "real_times", False, raising=False)
+    (case,) = make_cases({}, samples, [Choice(0, "one")])
+    assert all(str(label).endswith((" min", " d", " h", " s")) for label in case.frames.valid_time.values)

@@ -496,6 +496,8 @@ def test_page_of_twenty_sequences_stays_below_its_limit(tmp_path):
         ([1, 3], "D", ["+1 d", "+3 d"]),
         ([40, 120], "ms", ["+0.04 s", "+0.12 s"]),
         ([1030, 2000], "s", ["+17.17 min", "+33.33 min"]),
+        ([-744_000_000_001, -1, 443_999_999_999], "ns", ["-12.4 min", "0 min", "+7.4 min"]),
+        ([12_345_678, 60], "s", ["+142.9 d", "0 d"]),
     ],
 )
 def test_lead_times_are_worded_in_one_unit(values, unit, expected):
@@ -505,3 +507,52 @@ def test_lead_times_are_worded_in_one_unit(values, unit, expected):
 def test_valid_time_is_worded_in_utc_and_text_is_kept():
     assert time_label(np.datetime64("2018-05-19T23:40", "ns")) == "2018-05-19 23:40 UTC"
     assert time_label("frame 3") == "frame 3"
+
+
+# --- times of a case ---
+
+
+def own_times(seconds, is_input) -> Case:
+    """A case with frames at these seconds after the last input."""
+    frames = make_frames(models=PAIR, size=(4, 6)).isel(lead_time=slice(0, len(seconds)))
+    leads = np.array(seconds, "timedelta64[s]").astype("timedelta64[ns]")
+    start = np.datetime64("2018-05-19T23:00", "ns")
+    coordinates = {"lead_time": leads, "valid_time": ("lead_time", start + leads), "is_input": ("lead_time", is_input)}
+    return Case("own times", frames.assign_coords(coordinates))
+
+
+def test_each_case_has_its_own_times():
+    forecast = own_times([-720, -60, 0, 444, 600], [True, True, True, False, False])
+    between = own_times([-720, -444, -60, 0], [True, False, True, True])
+    text, page = read(bare_contents(cases=[forecast, between]))
+    heads = [(head["data-label"], int(head["data-wait"])) for head in page.named("th") if "data-label" in head]
+    assert [label.partition(" · ")[2] for label, _ in heads] == [
+        *("-12 min, input", "-1 min, input", "0 min, input", "+7.4 min", "+10 min"),
+        *("-12 min, input", "-7.4 min", "-1 min, input", "0 min, input"),
+    ]
+    assert "forecast from 2018-05-19 23:00 UTC" in text
+    assert "filled in between 2018-05-19 22:48 UTC and 2018-05-19 23:00 UTC" in text
+    # On average 350 ms, as long as each frame's time lasts: 660, 60, 444 and 156 s of 330.
+    assert [wait for _, wait in heads[:5]] == [700, 105, 471, 165, 1050]
+    starts = [int(player["data-start"]) for _, player in page.tags if "data-start" in player]
+    assert starts == [4, 1], "half way into what is forecast"
+
+
+def test_frames_evenly_apart_are_shown_evenly():
+    _, page = read(bare_contents(cases=[make_case(models=PAIR)]))
+    waits = [int(head["data-wait"]) for head in page.named("th") if "data-wait" in head]
+    assert waits == [350] * (len(waits) - 1) + [1050]
+
+
+def test_a_case_without_inputs_marked_is_refused():
+    with pytest.raises(DataError, match="'one' has no coordinate is_input"):
+        Case("one", make_frames().drop_vars("is_input"))
+
+
+def test_charts_and_tables_say_where_lead_times_are_rounded():
+    scores = make_scores(PAIR)
+    scores.lead_time.attrs["long_name"] = "lead time, rounded to the cadence"
+    text, _ = read(make_contents(parts=[ReportPart("radar", scores)]))
+    assert ">lead time, rounded to the cadence (min)<" in text
+    assert ">lead time, rounded to the cadence</th>" in text
+    assert ">lead time (min)<" not in text and ">lead time</th>" not in text

@@ -1,7 +1,9 @@
 """Model x split x metrics: sums, scores, intervals, and the table of them."""
 
+from fieldcast.evaluation.baselines import leave_out, with_baselines
 from fieldcast.evaluation.files import load_scores, run_tally
-from fieldcast.evaluation.scoring import evaluate, predict, with_baselines
+from fieldcast.evaluation.forecasts import predict
+from fieldcast.evaluation.scoring import evaluate
 from fieldcast.evaluation.spaces import UNIT
 from fieldcast.evaluation.table import (
     COMPARED,
@@ -24,6 +26,7 @@ __all__ = [
     "difference_rows",
     "evaluate",
     "lead_rows",
+    "leave_out",
     "load_scores",
     "make_table",
     "merge",

@@ -1,32 +1,30 @@
 """Scores of a run's forecaster and of the baselines, as sums over a split.
 
-Shapes: B batch, S lead times, C channels, H rows, W columns.
+Shapes: M members, B batch, S targets of a sample, C channels, H rows, W columns.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
 from fieldcast.data import Batch, Samples
-from fieldcast.data.dataset import frames_and_times, spread
-from fieldcast.data.source import NANOSECONDS
-from fieldcast.errors import DataError
+from fieldcast.data.dataset import spread
+from fieldcast.errors import ConfigError
+from fieldcast.evaluation.baselines import leave_out, with_baselines
 from fieldcast.evaluation.files import save_scores
+from fieldcast.evaluation.forecasts import draw_members, predict
+from fieldcast.evaluation.sample_times import SampleTimes, read_sample_times
 from fieldcast.evaluation.spaces import UNIT, Space, describe_spaces
 from fieldcast.evaluation.table import make_table
-from fieldcast.evaluation.tally import Tally, make_stretches
-from fieldcast.models import Forecaster, build
-from fieldcast.models.baselines.climatology import Climatology
-from fieldcast.models.baselines.optical_flow import has_optical_flow
-from fieldcast.processes import Processes, autocast, choose_device, join_processes
+from fieldcast.evaluation.tally import Compared, Tally, make_stretches
+from fieldcast.models import Forecaster
+from fieldcast.processes import Processes, choose_device, join_processes
 from fieldcast.run import Run
 from fieldcast.settings import look_up
-
-ALWAYS = "persistence"  # a table without it says nothing
-DRAWS_FOR_A_MEAN = 500
 
 
 def evaluate(
@@ -34,7 +32,9 @@ def evaluate(
 ) -> xr.Dataset:
     """Score the run's best checkpoint and the baselines on a split.
 
-    Under torchrun every process scores its share, and the first one writes.
+    Where samples have target times of their own, a lead time of the table is a whole cadence and has the targets that
+    are nearest to it; scores over all lead times are over all targets. Under torchrun every process scores its share,
+    and the first one writes.
 
     Args:
         run: a trained run.
@@ -47,36 +47,58 @@ def evaluate(
         the table that ``make_table`` describes. The space "physical" is in the source's units with the data range that
         the training split spans, "unit" is normalised to [0, 1] by the run's normaliser. Saved as scores.nc in the run,
         with the sums it was made of as sums.safetensors.
+
+    Raises:
+        ConfigError: for an unknown split, or members of a model that does not draw.
     """
     torch_device = choose_device(device)
     source, splits = run.samples()
     samples: Samples = look_up(splits, split, "split")
     numbers = spread(len(samples), num_samples)
+    settings = run.config.evaluation
     with join_processes(torch_device) as processes:
+        times = read_sample_times(samples, numbers)
         models, absent = with_baselines(run, splits["train"], torch_device)
-        spaces = describe_spaces(source, samples.normalizer, run.config.evaluation)
+        models, unable = leave_out(models, times)
+        _check_draws(run, models[run.model_name])
+        spaces = describe_spaces(source, samples.normalizer, settings)
         size = batch_size or samples.whole_maps(run.config.training.batch_size)
-        scoring = _Scoring(models, samples, spaces, torch_device, run.config.training.precision, size)
+        scoring = _Scoring(models, samples, times, spaces, torch_device, size, run)
         tally = scoring.tally(numbers, processes)
-        scores = make_table(tally, run.config.evaluation)
-        scores.attrs |= {
-            "split": split,
-            "num_samples": len(numbers),
-            "data_range": ", ".join(
-                f"{s.name}: {s.yardstick.data_range:g} {s.yardstick.units}".removesuffix(" 1") for s in tally.spaces
-            ),
-            "unit_space": "normalised by " + ", ".join(transform.name for transform in samples.normalizer.transforms),
-            "precision": run.config.training.precision,
-            "frame_pixels": len(source.variables) * source.shape[0] * source.shape[1],
-            "batch_size": size,
-            "step": run.best.state["progress"]["step"],
-            "seed": run.config.seed,
-        }
-        scores.attrs["left_out"] = "; ".join(filter(None, [scores.attrs["left_out"], *absent]))
+        scores = make_table(tally, settings)
+        scores.attrs |= _description(run, samples, tally)
+        scores.attrs |= {"split": split, "num_samples": len(numbers), "batch_size": size}
+        scores.attrs["left_out"] = "; ".join(filter(None, [scores.attrs["left_out"], *absent, *unable]))
         if processes.first:
             save_scores(run, scores, tally)
         processes.wait()
     return scores
+
+
+def _description(run: Run, samples: Samples, tally: Tally) -> dict[str, str | int]:
+    """What a table of a run's scores says of itself, whatever the samples."""
+    source = samples.source
+    return {
+        "data_range": ", ".join(
+            f"{s.name}: {s.yardstick.data_range:g} {s.yardstick.units}".removesuffix(" 1") for s in tally.spaces
+        ),
+        "unit_space": "normalised by " + ", ".join(transform.name for transform in samples.normalizer.transforms),
+        "precision": run.config.training.precision,
+        "frame_pixels": len(source.variables) * source.shape[0] * source.shape[1],
+        "num_targets": samples.windows.num_targets,
+        "num_members": run.config.evaluation.num_members or 1,
+        "step": run.best.state["progress"]["step"],
+        "seed": run.config.seed,
+    }
+
+
+def _check_draws(run: Run, model: Forecaster) -> None:
+    num_members = run.config.evaluation.num_members
+    if num_members is not None and not model.draws:
+        raise ConfigError(
+            f"evaluation.num_members = {num_members}: {run.config.model_key} has one forecast for each input. "
+            "Leave it out, or choose a model that draws (`fieldcast models`)"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,83 +107,63 @@ class _Scoring:
 
     models: dict[str, Forecaster]
     samples: Samples
+    times: SampleTimes
     spaces: list[Space]
     device: torch.device
-    precision: str
     batch_size: int
+    run: Run
 
     def tally(self, numbers: list[int], processes: Processes) -> Tally:
         """Sums over the samples with these numbers, of all processes."""
-        source, tally = self.samples.source, None
         stretches = make_stretches(self.samples, numbers)
-        lead_times: Tensor | None = None
-        for position, stretch in enumerate(stretches):
-            # The first stretch is everybody's, so that each process knows the lead times; only its owner counts it.
-            own = position % processes.count == processes.rank
-            if not own and position:
-                continue
-            for batch, truth in batches(self.samples, list(stretch.numbers), self.batch_size):
-                lead_times = batch.target_times[:1] if lead_times is None else lead_times
-                if (batch.target_times - lead_times).abs().amax() > 1e-3:
-                    raise DataError("samples with different target times can't share a table by lead time")
-                if tally is None:
-                    seconds = (lead_times[0].double() * source.cadence / NANOSECONDS).tolist()
-                    span = self.samples.windows.span(source.cadence)
-                    tally = Tally(self.spaces, stretches, seconds, source.kind != "generator", span)
-                if own:
-                    self._add(tally, position, batch, truth)
-        assert tally is not None
+        in_time = self.samples.source.kind != "generator"
+        tally = Tally(
+            self.spaces, stretches, self.times.seconds, in_time, self.samples.span, rounded=self.times.rounded
+        )
+        # Members of a batch are in memory together.
+        size = max(1, self.batch_size // (self.run.config.evaluation.num_members or 1))
+        for position in range(processes.rank, len(stretches), processes.count):
+            for some in batches_of(stretches[position].numbers, size):
+                self._add(tally, position, some)
         tally.gather(processes)
         return tally
 
-    def _add(self, tally: Tally, stretch: int, batch: Batch, truth: Tensor) -> None:
+    def _add(self, tally: Tally, stretch: int, numbers: Sequence[int]) -> None:
+        batch, truth = self.samples.batch_and_truth(numbers)
         first = self.spaces[0].channels
         tally.observe(stretch, truth[:, :, first], batch.valid[:, :, first])
-        for name, model in self.models.items():
-            frames = predict(model, batch, self.device, self.precision)
+        groups = alike(self.times.rows(self.samples, numbers))
+        for name in self.models:
+            frames = self._forecast(name, batch, numbers)
             physical = self.samples.normalizer.denormalise(frames)
             for space in self.spaces:
                 pair = (frames, batch.targets) if space.name == UNIT else (physical, truth)
-                predicted, observed, valid = (field[:, :, space.channels] for field in (*pair, batch.valid))
-                tally.add(stretch, space, name, predicted, observed, valid)
+                compared = Compared(*(field[..., space.channels, :, :] for field in (*pair, batch.valid)))
+                for members, rows in groups:
+                    tally.add(stretch, space, name, compared.of(members), rows)
+
+    def _forecast(self, name: str, batch: Batch, numbers: Sequence[int]) -> Tensor:
+        """Frames (B, S, C, H, W) or, of the run's own model where it shall draw, (M, B, S, C, H, W)."""
+        config, model = self.run.config, self.models[name]
+        precision, num_members = config.training.precision, config.evaluation.num_members
+        if num_members is None or name != self.run.model_name:
+            return predict(model, batch, self.device, precision)
+        seeds = [(config.seed, number) for number in numbers]
+        return draw_members(model, batch, seeds, num_members, self.device, precision)
 
 
-def with_baselines(run: Run, train: Samples, device: torch.device) -> tuple[dict[str, Forecaster], list[str]]:
-    """The run's forecaster and the baselines it is compared with, by the names that tables have.
-
-    Returns:
-        the models, and why a baseline is not among them.
-    """
-    num_channels = len(run.best.state["variables"])
-    models: dict[str, Forecaster] = {run.model_name: run.model(device)}
-    absent = []
-    for key in dict.fromkeys((ALWAYS, *run.config.evaluation.baselines)):
-        if key == "optical-flow" and not has_optical_flow():
-            absent.append("optical-flow needs the extra 'nowcast'")
-        elif key not in models:
-            model = build(key, num_channels=num_channels)
-            if isinstance(model, Climatology):
-                model.fit(frames_and_times(_enough(train)), train.source, train.normalizer)
-            models[key] = model.to(device)
-    return models, absent
+def alike(rows: np.ndarray | None) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Which samples of a batch have the same rows (B, S) of the table, and these rows (S,); None: all, their own."""
+    if rows is None:
+        return [(None, None)]
+    distinct, groups = np.unique(rows, axis=0, return_inverse=True)
+    groups = groups.ravel()
+    return [
+        (torch.from_numpy(np.flatnonzero(groups == group)), torch.from_numpy(own)) for group, own in enumerate(distinct)
+    ]
 
 
-def _enough(train: Samples) -> Samples:
-    """All samples of an archive; of a generator, which has no end of them, enough for a mean."""
-    if train.source.kind != "generator":
-        return train
-    return replace(train, starts=[train.starts[number] for number in spread(len(train), DRAWS_FOR_A_MEAN)])
-
-
-def batches(samples: Samples, numbers: list[int], size: int) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches of the samples with these numbers, and their targets in physical units."""
+def batches_of(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The numbers, so many at a time."""
     for first in range(0, len(numbers), size):
-        yield samples.batch_and_truth(numbers[first : first + size])
-
-
-@torch.inference_mode()
-def predict(model: Forecaster, batch: Batch, device: torch.device, precision: str = "float32") -> Tensor:
-    """Forecast of a batch (B, S, C, H, W), normalised, float32 on the CPU."""
-    with autocast(device, precision):
-        frames = model.forward_batch(batch.without_targets().to(device))
-    return frames.float().cpu()
+        yield numbers[first : first + size]

@@ -70,7 +70,10 @@ def describe_spaces(source: Source, normalizer: Normalizer, settings: Evaluation
     spaces = []
     unit = Yardstick(shape=source.shape)
     for channel, (variable, extent) in enumerate(zip(source.variables, ranges, strict=True)):
-        yardstick = Yardstick(variable.units, extent, source.shape, scales=settings.scales, event=settings.event)
+        yardstick = Yardstick(
+            variable.units, extent, source.shape, scales=settings.scales, event=settings.event,
+            num_members=settings.num_members or 1,
+        )  # fmt: skip
         if variable.name == chosen:
             thresholds, weights = settings.events_of(variable.units)
             yardstick = yardstick._replace(thresholds=thresholds, weights=weights)

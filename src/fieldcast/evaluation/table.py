@@ -25,6 +25,7 @@ from fieldcast.settings import look_up
 
 SHOWN_BY_LEAD_TIME = ("mse", "mae", "ssim")
 BOUNDS = ["low", "high"]
+ROUNDED = "lead time, rounded to the cadence"
 # Where zero or one is best, a difference of scores does not say which is nearer.
 COMPARED = ("smaller", "larger")
 OUTCOMES = {1: "win", 0: "open", -1: "loss"}
@@ -56,7 +57,7 @@ def make_table(tally: Tally, settings: EvaluationSettings, seeds: dict[str, list
         "model": models,
         "baseline": baselines,
         "bound": BOUNDS,
-        "lead_time": ("lead_time", lead_time, {"long_name": "lead time"}),
+        "lead_time": ("lead_time", lead_time, {"long_name": ROUNDED if tally.rounded else "lead time"}),
         **_coordinates(tally.spaces),
     }
     sizes = {name: len(values[1] if isinstance(values, tuple) else values) for name, values in coordinates.items()}
@@ -262,8 +263,8 @@ def score_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
 
 def _row(scores: xr.Dataset, name: str, space: str, convention: str, level: float | None) -> dict[str, Any]:
     at = {"space": space} if level is None else {"space": space, "threshold": level}
-    pixels, leads = int(scores.attrs["frame_pixels"]), scores.sizes["lead_time"]
-    label = METRICS[name].long_name if convention == "fieldcast" else restate(name, 0.0, convention, pixels, leads)[1]
+    pixels, frames = int(scores.attrs["frame_pixels"]), int(scores.attrs["num_targets"])
+    label = METRICS[name].long_name if convention == "fieldcast" else restate(name, 0.0, convention, pixels, frames)[1]
     row: dict[str, Any] = {"space": space, "metric": label, "units": "", "convention": ""}
     if level is not None:
         row["metric"] += f", {'<' if scores.attrs['event'] == 'below' else '>='} {level:g}"
@@ -272,7 +273,7 @@ def _row(scores: xr.Dataset, name: str, space: str, convention: str, level: floa
     overall, interval = (scores[f"{name}_overall{part}"].sel(at) for part in ("", "_interval"))
     for model in overall.model.values:
         found = [overall.sel(model=model), *interval.sel(model=model)]
-        value, low, high = (restate(name, float(number), convention, pixels, leads)[0] for number in found)
+        value, low, high = (restate(name, float(number), convention, pixels, frames)[0] for number in found)
         row[str(model)] = value
         if METRICS[name].orientation != "none":
             row[f"{model} interval"] = [low, high]
@@ -306,13 +307,13 @@ def lead_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
     """Scores by lead time as rows for a table, in the first space of the convention; see ``score_rows``."""
     names = SHOWN_BY_LEAD_TIME if convention == "fieldcast" else tuple(look_up(CONVENTIONS, convention, "convention"))
     space = str(scores.space.values[0]) if convention == "fieldcast" else UNIT
+    pixels, frames = int(scores.attrs["frame_pixels"]), int(scores.attrs["num_targets"])
     rows = []
     for number, label in enumerate(lead_labels(scores.lead_time.values)):
-        row: dict[str, str | float] = {"lead time": label}
+        row: dict[str, str | float] = {str(scores.lead_time.attrs["long_name"]): label}
         for name in (name for name in names if name in scores and scores[name].dims == ("space", "model", "lead_time")):
             for model in scores.model.values:
                 value = float(scores[name].sel(space=space, model=model)[number])
-                pixels, leads = int(scores.attrs["frame_pixels"]), scores.sizes["lead_time"]
-                row[f"{name} {model}"] = restate(name, value, convention, pixels, leads)[0]
+                row[f"{name} {model}"] = restate(name, value, convention, pixels, frames)[0]
         rows.append(row)
     return rows

@@ -37,12 +37,28 @@ class Stretch(NamedTuple):
     numbers: tuple[int, ...]
 
 
+class Compared(NamedTuple):
+    """Forecasts (B, S, C, H, W) or, of an ensemble, (M, B, S, C, H, W), what was observed, and where it counts."""
+
+    predicted: Tensor
+    observed: Tensor
+    valid: Tensor
+
+    def of(self, samples: Tensor | None) -> "Compared":
+        """Those of some samples of the batch; None: of all."""
+        if samples is None:
+            return self
+        # The axis of samples is the fifth from the end, whether there are members or not.
+        return Compared(*(field.index_select(-5, samples) for field in self))
+
+
 @dataclass
 class Tally:
     """Sums (U, K, *D, S) of each function of sums, by space and model.
 
-    ``observed`` (U, 2) has the sum and the number of the valid observations of the first space: its series tells how
-    long the weather remembers. ``seconds`` are the lead times. ``in_time`` says whether stretches follow one another
+    ``seconds`` are the lead times; where they are ``rounded``, each has the targets nearest to it. ``observed`` (U, 2)
+    has the sum and the number of the valid observations of the first space: its series tells how
+    long the weather remembers. ``in_time`` says whether stretches follow one another
     in time, or are independent draws. ``span`` is the time from the first to the last frame of a sample, ns.
     """
 
@@ -53,6 +69,7 @@ class Tally:
     span: int
     sums: dict[TallyKey, Tensor] = field(default_factory=dict)
     observed: Tensor = field(default_factory=lambda: torch.zeros(0))
+    rounded: bool = False
 
     def __post_init__(self) -> None:
         if len(self.observed) != len(self.stretches):
@@ -63,23 +80,38 @@ class Tally:
         """Names of the models, in the order they came."""
         return list(dict.fromkeys(model for _, model, _ in self.sums))
 
-    def add(self, stretch: int, space: Space, model: str, predicted: Tensor, observed: Tensor, valid: Tensor) -> None:
+    @property
+    def num_members(self) -> int:
+        """Members of the ensembles among the models, 1 where there is none."""
+        return max(space.yardstick.num_members for space in self.spaces)
+
+    @property
+    def fields(self) -> list[Space]:
+        """The spaces as those of single forecasts."""
+        return [replace(space, yardstick=space.yardstick._replace(num_members=1)) for space in self.spaces]
+
+    def add(self, stretch: int, space: Space, model: str, compared: Compared, rows: Tensor | None = None) -> None:
         """Add a batch of the stretch with this number, compared in this space.
 
-        ``predicted`` is (B, S, C, H, W) or, of an ensemble, (M, B, S, C, H, W), whose mean is then the field.
+        ``rows`` (S,) says which lead time each target counts for; None: each for its own. The field of an ensemble is
+        its mean.
         """
+        predicted, observed, valid = compared
         members = predicted.ndim > observed.ndim
         functions = {metric.sums.__name__: metric for metric in space.metrics().values()}
         fields = predicted.mean(0) if members else predicted
         for name, metric in functions.items():
             if metric.takes == "members" and not members:
                 continue
-            compared = predicted if metric.takes == "members" else fields
-            new = metric.sums(compared, observed, valid, space.yardstick)
+            new = metric.sums(predicted if metric.takes == "members" else fields, observed, valid, space.yardstick)
             key = (space.name, model, name)
             if key not in self.sums:
-                self.sums[key] = torch.zeros(len(self.stretches), *new.shape, dtype=torch.float64)
-            self.sums[key][stretch] += new
+                shape = (len(self.stretches), *new.shape[:-1], len(self.seconds))
+                self.sums[key] = torch.zeros(shape, dtype=torch.float64)
+            if rows is None:
+                self.sums[key][stretch] += new
+            else:
+                self.sums[key][stretch].index_add_(-1, rows, new)
 
     def observe(self, stretch: int, observed: Tensor, valid: Tensor) -> None:
         """Add to the series of what was observed."""
@@ -111,7 +143,6 @@ class Tally:
 def make_stretches(samples: Samples, numbers: list[int]) -> list[Stretch]:
     """At most about ``MAX_STRETCHES`` stretches of these samples, none of them across two sequences of an archive."""
     size = -(-len(numbers) // MAX_STRETCHES)
-    origin = samples.windows.num_inputs - 1
     groups: list[list[int]] = []
     for number in numbers:
         same = groups and len(groups[-1]) < size
@@ -123,22 +154,25 @@ def make_stretches(samples: Samples, numbers: list[int]) -> list[Stretch]:
             groups.append([number])
     stretches = []
     for group in groups:
-        starts = [samples.starts[number] for number in group]
-        times = [int(samples.sequences[which].times[start + origin]) for which, start in starts]
-        stretches.append(Stretch(starts[0][0], sum(times) // len(times), tuple(group)))
+        origins = [samples.origin(number) for number in group]
+        stretches.append(Stretch(samples.starts[group[0]][0], sum(origins) // len(origins), tuple(group)))
     return stretches
 
 
 def merge(tallies: list[Tally]) -> Tally:
-    """Models of several tallies over the same stretches, in one.
+    """Models of several tallies over the same stretches, in one, ensembles beside single forecasts.
 
     Raises:
         DataError: where they were not taken of the same samples.
     """
-    first = tallies[0]
-    for other in tallies[1:]:
-        if (other.stretches, other.spaces, other.seconds) != (first.stretches, first.spaces, first.seconds):
-            raise DataError("these runs were scored on different samples, lead times or thresholds: no common table")
+    first = max(tallies, key=lambda tally: tally.num_members)
+    for other in tallies:
+        same = (other.stretches, other.fields, other.seconds) == (first.stretches, first.fields, first.seconds)
+        if not same or other.num_members not in (1, first.num_members):
+            raise DataError(
+                "these runs were scored on different samples, lead times, thresholds or numbers of members: "
+                "no common table"
+            )
     sums: dict[TallyKey, Tensor] = {}
     for tally in tallies:
         sums |= {key: value for key, value in tally.sums.items() if key not in sums}
@@ -161,6 +195,7 @@ def save_tally(tally: Tally, path: Path) -> None:
         "in_time": tally.in_time,
         "span": tally.span,
         "models": tally.models,
+        "rounded": tally.rounded,
     }
     content = {**tensors, "observed": tally.observed}
     write_atomic(path, save(content, {"tally": json.dumps(described)}))
@@ -183,6 +218,7 @@ def load_tally(path: Path) -> Tally | None:
         described["span"],
         {_key(key): tensors[key] for key in keys},
         observed,
+        described["rounded"],
     )
 
 

@@ -16,7 +16,7 @@ from fieldcast.data.source import NANOSECONDS
 from fieldcast.errors import DataError
 from fieldcast.evaluation.spaces import Space
 from fieldcast.evaluation.table import make_table
-from fieldcast.evaluation.tally import MAX_STRETCHES, Stretch, Tally, TallyKey
+from fieldcast.evaluation.tally import MAX_STRETCHES, Compared, Stretch, Tally, TallyKey
 from fieldcast.evaluation_settings import EvaluationSettings
 from fieldcast.metrics import Yardstick
 
@@ -174,5 +174,5 @@ def _sums(
             values = torch.from_numpy(np.asarray(array.values)).unsqueeze(-3 if space.yardstick.stations == () else -2)
             predicted = values[:, one] if MEMBER in array.dims else values[one]
             there = ~predicted.isnan() if predicted.ndim == observed.ndim else ~predicted.isnan().any(0)
-            part.add(stretch, space, name, predicted, observed[one], seen[one] & there)
+            part.add(stretch, space, name, Compared(predicted, observed[one], seen[one] & there))
     return part.sums, part.observed

@@ -11,10 +11,11 @@ import torch
 import xarray as xr
 
 from fieldcast.data import Samples
-from fieldcast.data.source import Variable
+from fieldcast.data.source import Source, Variable
 from fieldcast.evaluation import Tally, predict
 from fieldcast.evaluation.table import units_of
 from fieldcast.forecast import decode_times
+from fieldcast.lead_times import lead_labels
 from fieldcast.metrics import METRICS
 from fieldcast.models import Forecaster
 from fieldcast.report.contents import MAIN_METRIC, OBSERVED, REFERENCE, Case
@@ -72,7 +73,8 @@ def make_cases(
 
 
 def _side_by_side(models: dict[str, Forecaster], samples: Samples, number: int, precision: str) -> xr.DataArray:
-    """Maps (panel, variable, lead_time, y, x) of one sample in physical units; a model has none of its inputs."""
+    """Maps (panel, variable, lead_time, y, x) of one sample in order of time, in physical units; a model has none of
+    its inputs."""
     batch = samples.batch([number])
     observed = samples.frames(number)
     unknown = np.full_like(observed[: samples.windows.num_inputs], np.nan)
@@ -81,19 +83,28 @@ def _side_by_side(models: dict[str, Forecaster], samples: Samples, number: int, 
         future = samples.normalizer.denormalise(predict(model, batch, torch.device("cpu"), precision))
         panels.append(np.concatenate([unknown, future[0].numpy()]))
     source = samples.source
-    times = np.concatenate([batch.input_times[0], batch.target_times[0]]).astype(np.float64)
-    elapsed = np.round(times * source.cadence).astype(np.int64)
+    times = samples.times(number)
     coordinates = {
         "panel": [OBSERVED, *models],
-        "lead_time": elapsed.astype("timedelta64[ns]"),
-        "valid_time": ("lead_time", decode_times(int(batch.origin[0]) + elapsed, source.calendar)),
+        "lead_time": (times - samples.origin(number)).astype("timedelta64[ns]"),
+        "valid_time": ("lead_time", _valid_times(times, source)),
+        "is_input": ("lead_time", np.arange(len(times)) < samples.windows.num_inputs),
     }
     grid = source.grid
     for axis, name, values in (("y", grid.row_name, grid.rows), ("x", grid.column_name, grid.columns)):
         if values is not None:
             coordinates[axis] = (axis, values, grid.attributes.get(name, {}))
     stacked = np.stack(panels).swapaxes(1, 2)
-    return xr.DataArray(stacked, coordinates, ("panel", "variable", "lead_time", "y", "x"))
+    maps = xr.DataArray(stacked, coordinates, ("panel", "variable", "lead_time", "y", "x"))
+    # Targets between inputs come after them in a sample.
+    return maps.isel(lead_time=np.argsort(times, kind="stable"))
+
+
+def _valid_times(times: np.ndarray, source: Source) -> np.ndarray:
+    """Dates of times (L,) int64 ns or, where nobody knows them, how long after the first frame in words."""
+    if source.real_times:
+        return decode_times(times, source.calendar)
+    return np.array([label.removeprefix("+") for label in lead_labels(times.astype("timedelta64[ns]"))], dtype=object)
 
 
 def title(variable: Variable) -> str:

@@ -12,7 +12,7 @@ from fieldcast.errors import DataError
 
 MAIN_METRIC = "mse"  # what is claimed is of this one
 REFERENCE = "persistence"
-BASELINES = ("persistence", "lagrangian-persistence", "climatology", "optical-flow")
+BASELINES = ("persistence", "lagrangian-persistence", "climatology", "optical-flow", "linear-interpolation")
 CASE_DIMENSIONS = ("panel", "lead_time", "y", "x")
 OBSERVED = "observed"
 PHYSICAL = "physical"
@@ -23,8 +23,8 @@ PLAIN = ("space", "model", "lead_time")
 class Case:
     """One sample to look at, and why it is shown.
 
-    ``frames`` has dimensions (panel, lead_time, y, x), its first panel is "observed", lead times up to 0 are inputs,
-    and a coordinate ``valid_time`` (lead_time).
+    ``frames`` has dimensions (panel, lead_time, y, x), in order of time, and its first panel is "observed". Along
+    ``lead_time`` lie the coordinates ``valid_time`` and ``is_input``, which says what the models were given.
 
     Raises:
         DataError: where the frames do not look like this.
@@ -39,6 +39,9 @@ class Case:
         if str(self.frames.panel.values[0]) != OBSERVED:
             first = self.frames.panel.values[0]
             raise DataError(f"case '{self.heading}' starts with panel '{first}': put '{OBSERVED}' first")
+        missing = [name for name in ("valid_time", "is_input") if name not in self.frames.coords]
+        if missing:
+            raise DataError(f"case '{self.heading}' has no coordinate {' and '.join(missing)}")
 
 
 @dataclass(frozen=True)
@@ -158,11 +161,16 @@ def _is_metric(name: str, dimensions: tuple[Hashable, ...]) -> bool:
     return set(PLAIN) <= set(dimensions) and not compared and not name.endswith(comparisons)
 
 
+def lead_name(part: ReportPart) -> str:
+    """What the scores call lead times, which says where they are rounded."""
+    return str(part.scores.lead_time.attrs.get("long_name", "lead time"))
+
+
 def spread_forecasts(frames: xr.DataArray, most: int) -> list[int]:
     """Positions of at most so many forecast times, spread evenly; of all times where none is a forecast."""
-    ahead = np.flatnonzero(frames.lead_time.values > np.timedelta64(0, "ns"))
-    ahead = ahead if ahead.size else np.arange(frames.sizes["lead_time"])
-    return ahead[spread(len(ahead), most)].tolist()
+    forecast = np.flatnonzero(~frames.is_input.values)
+    forecast = forecast if forecast.size else np.arange(frames.sizes["lead_time"])
+    return forecast[spread(len(forecast), most)].tolist()
 
 
 def units_label(units: str) -> str:

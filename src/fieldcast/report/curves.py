@@ -10,7 +10,7 @@ import numpy as np
 
 from fieldcast.lead_times import lead_unit
 from fieldcast.report.chart import Axis, Chart, Line, key_html, line_chart, linear_axis, values_of
-from fieldcast.report.contents import ReportPart
+from fieldcast.report.contents import ReportPart, lead_name
 from fieldcast.report.elements import charts_html, details_html, figure_html
 from fieldcast.report.series import Stroke, strokes
 
@@ -94,4 +94,4 @@ def lead_axis(part: ReportPart) -> tuple[np.ndarray, Axis]:
     """Lead times (S,) in the unit that suits them, and their axis."""
     unit, size = lead_unit(part.scores.lead_time.values)
     leads = part.scores.lead_time.values / np.timedelta64(size, "s")
-    return leads, linear_axis(f"lead time ({unit})", [leads], 6)
+    return leads, linear_axis(f"{lead_name(part)} ({unit})", [leads], 6)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fieldcast.lead_times import lead_labels, lead_unit
-from fieldcast.report.contents import ReportPart, row_zero_is_bottom, spread_forecasts, units_label
+from fieldcast.report.contents import ReportPart, lead_name, row_zero_is_bottom, spread_forecasts, units_label
 from fieldcast.report.scale import ColourScale
 from fieldcast.report.series import BASELINE_COLOUR, MODEL_COLOURS, Stroke, strokes
 from fieldcast.report.training_curves import column, spans_decades
@@ -67,7 +67,7 @@ def _draw_score(axes: Axes, part: ReportPart, name: str) -> None:
         axes.text(0.5, 0.5, "undefined everywhere", ha="center", va="center", transform=axes.transAxes)
     axes.set_title(_plain(score.attrs.get("long_name", name)), fontsize="medium")
     axes.set_ylabel(_plain(f"{name.upper()}{units_label(str(score.attrs.get(f'units_{space}', '')))}"))
-    axes.set_xlabel(f"lead time ({unit})")
+    axes.set_xlabel(f"{lead_name(part)} ({unit})")
     axes.legend(frameon=False, fontsize="small", handlelength=3)
 
 

@@ -27,9 +27,8 @@ class Shown(NamedTuple):
     scale: ColourScale
 
     def is_absent(self, panel: int, lead: int) -> bool:
-        """Whether a panel has no frame because the lead time is an input."""
-        is_input = self.frames.lead_time.values[lead] <= np.timedelta64(0, "ns")
-        return bool(is_input and np.isnan(self.frames.values[panel, lead]).all())
+        """Whether a panel has no frame because it is the time of an input."""
+        return bool(self.frames.is_input.values[lead] and np.isnan(self.frames.values[panel, lead]).all())
 
     def address(self, panel: int, lead: int, step: int) -> str | None:
         """Every ``step``-th row and column of a frame as the address of a PNG file; None where it is absent."""

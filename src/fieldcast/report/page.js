@@ -1,12 +1,11 @@
 "use strict";
 
-const FRAME_MILLISECONDS = 350;
-const PAUSE_AT_END = 3;
-
 // A player takes its frames from the contact sheet of its case, so that the page holds each only once.
 function startPlayer(root) {
   const sheet = root.closest(".case").querySelector(".sheet");
-  const labels = [...sheet.querySelectorAll("thead th[data-label]")].map((cell) => cell.dataset.label);
+  const heads = [...sheet.querySelectorAll("thead th[data-label]")];
+  const labels = heads.map((cell) => cell.dataset.label);
+  const waits = heads.map((cell) => Number(cell.dataset.wait));
   const frames = [...sheet.querySelectorAll("tbody tr")].map((row) =>
     [...row.querySelectorAll("td")].map((cell) => cell.querySelector("img")));
   const images = [...root.querySelectorAll(".frame img")];
@@ -15,7 +14,6 @@ function startPlayer(root) {
   const time = root.querySelector("output");
   let current = Number(root.dataset.start);
   let timer = null;
-  let waited = 0;
 
   function show(frame) {
     current = (frame + labels.length) % labels.length;
@@ -31,10 +29,9 @@ function startPlayer(root) {
     });
   }
 
-  function advance() {
-    if (current === labels.length - 1 && ++waited < PAUSE_AT_END) return;
-    waited = 0;
-    show(current + 1);
+  // Each frame stays for as long as its time lasts.
+  function wait() {
+    timer = setTimeout(() => { show(current + 1); wait(); }, waits[current]);
   }
 
   function showState(playing) {
@@ -45,14 +42,14 @@ function startPlayer(root) {
   }
 
   function pause() {
-    clearInterval(timer);
+    clearTimeout(timer);
     timer = null;
     showState(false);
   }
 
   function toggle() {
     if (timer !== null) return pause();
-    timer = setInterval(advance, FRAME_MILLISECONDS);
+    wait();
     showState(true);
   }
 

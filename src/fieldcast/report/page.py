@@ -34,6 +34,7 @@ FACTS = {
     "samples": "num_samples",
     "data range": "data_range",
     "unit space": "unit_space",
+    "members of an ensemble": "num_members",
     "precision": "precision",
     "training step": "step",
     "events": "event",

@@ -16,6 +16,9 @@ from fieldcast.report.wording import quantity_label, time_label
 
 LEGEND_WIDTH = 400
 NUM_PRINTED = 6  # lead times of a contact sheet on paper
+FRAME_MILLISECONDS = 350  # on average
+SHORTEST_AND_LONGEST = (0.3, 3.0)  # of this
+PAUSE_AT_END = 1050
 KEYS_NOTE = "Space plays, arrow keys step, Home and End jump."
 Addresses = list[list[str | None]]
 
@@ -23,12 +26,10 @@ Addresses = list[list[str | None]]
 def case_html(case: Case, shown: Shown, addresses: Addresses, step: int, is_open: bool) -> str:
     """One case under its heading, to fold and unfold."""
     times = time_labels(shown)
-    last_input = int(np.flatnonzero(_leads(shown) <= np.timedelta64(0, "ns")).max(initial=0))
-    start = time_label(shown.frames.valid_time.values[last_input])
     thinned = f" Every {_ordinal(step)} row and column is shown." if step > 1 else ""
     return (
         f'<details class="case"{" open" if is_open else ""}><summary><h3>{escape(case.heading)}</h3></summary>'
-        f'<p class="note">{escape(quantity_label(shown.frames))}, forecast from {escape(start)}.{thinned}</p>'
+        f'<p class="note">{escape(quantity_label(shown.frames))}, {escape(_given(shown))}.{thinned}</p>'
         f"{_player_html(case, shown, addresses, times)}{legend_svg(shown.scale)}"
         f"{details_html('All times side by side', _sheet_html(shown, addresses, times))}</details>"
     )
@@ -36,11 +37,21 @@ def case_html(case: Case, shown: Shown, addresses: Addresses, step: int, is_open
 
 def time_labels(shown: Shown) -> list[str]:
     """What the screen says at each frame: valid time and lead time, (L,)."""
-    now = np.timedelta64(0, "ns")
-    kinds = ["" if lead > now else ", input" for lead in _leads(shown)]
+    kinds = [", input" if given else "" for given in shown.frames.is_input.values]
     labels = lead_labels(_leads(shown))
     valid_times = shown.frames.valid_time.values
     return [f"{time_label(valid)} · {lead}{kind}" for valid, lead, kind in zip(valid_times, labels, kinds, strict=True)]
+
+
+def _given(shown: Shown) -> str:
+    """What the models were given: frames up to a time, or on both sides of the times that they fill in."""
+    times, given = shown.frames.valid_time.values, shown.frames.is_input.values
+    if not given.any():
+        return f"forecast from before {time_label(times[0])}"
+    first, last = np.flatnonzero(given)[[0, -1]]
+    if not given.all() and last == len(given) - 1:
+        return f"filled in between {time_label(times[first])} and {time_label(times[last])}"
+    return f"forecast from {time_label(times[last])}"
 
 
 def _leads(shown: Shown) -> np.ndarray:
@@ -49,8 +60,8 @@ def _leads(shown: Shown) -> np.ndarray:
 
 def _start(shown: Shown) -> int:
     """Half way into the forecast, where models differ; the last frame where nothing is forecast."""
-    ahead = np.flatnonzero(_leads(shown) > np.timedelta64(0, "ns"))
-    return int(ahead[len(ahead) // 2]) if ahead.size else len(_leads(shown)) - 1
+    forecast = np.flatnonzero(~shown.frames.is_input.values)
+    return int(forecast[len(forecast) // 2]) if forecast.size else len(_leads(shown)) - 1
 
 
 def _player_html(case: Case, shown: Shown, addresses: Addresses, times: list[str]) -> str:
@@ -60,7 +71,7 @@ def _player_html(case: Case, shown: Shown, addresses: Addresses, times: list[str
     panels = "".join(
         f'<figure><figcaption>{escape(name)}</figcaption><div class="frame">'
         f'<img width="{width}" height="{height}" alt="{escape(_alternative(shown, name, times[start]))}">'
-        '<span class="absent">input: no forecast yet</span></div></figure>'
+        '<span class="absent">input: no forecast</span></div></figure>'
         for name in _panel_names(shown)
     )
     return (
@@ -81,14 +92,21 @@ def _controls_html(num_frames: int, start: int) -> str:
     )
 
 
+def _waits(shown: Shown) -> list[int]:
+    """Milliseconds that the animation shows each frame: as its times are apart, and a while at the end."""
+    steps = np.diff(_leads(shown)).astype(np.float64)
+    shares = steps / steps.mean() if steps.any() else np.ones_like(steps)
+    return [*(np.clip(shares, *SHORTEST_AND_LONGEST) * FRAME_MILLISECONDS).round().astype(int).tolist(), PAUSE_AT_END]
+
+
 def _sheet_html(shown: Shown, addresses: Addresses, times: list[str]) -> str:
     """A table of all frames: a row each panel, a column each time; on paper some forecast times only."""
     printed = spread_forecasts(shown.frames, NUM_PRINTED)
     classes = ["" if lead in printed else ' class="screen"' for lead in range(len(times))]
     leads = lead_labels(_leads(shown))
     head = "".join(
-        f'<th scope="col"{kind} data-label="{escape(time)}">{escape(lead)}</th>'
-        for kind, time, lead in zip(classes, times, leads, strict=True)
+        f'<th scope="col"{kind} data-label="{escape(time)}" data-wait="{wait}">{escape(lead)}</th>'
+        for kind, time, lead, wait in zip(classes, times, leads, _waits(shown), strict=True)
     )
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{_row_html(shown, name, row, times, classes)}</tr>'

@@ -26,6 +26,7 @@ def report(run: Run, split: str = "test") -> Path:
     assert tally is not None
     _, splits = run.samples()
     models, _ = with_baselines(run, splits["train"], torch.device("cpu"))
+    models = {name: model for name, model in models.items() if name in tally.models}
     precision = run.config.training.precision
     cases = make_cases(models, splits[split], choose_cases(tally, run.model_name), precision)
     contents = ReportContents(

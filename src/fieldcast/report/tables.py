@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from fieldcast.lead_times import lead_labels
-from fieldcast.report.contents import REFERENCE, ReportPart
+from fieldcast.report.contents import REFERENCE, ReportPart, lead_name
 from fieldcast.report.elements import row_heading, table_html, unseen
 from fieldcast.report.verdict import outcomes
 from fieldcast.report.wording import interval_label, number_label
@@ -50,7 +50,7 @@ def lead_table(part: ReportPart, name: str, space: str) -> str:
     labels = lead_labels(part.scores.lead_time.values)
     cells = score_cells(part, name, space)
     rows = [row_heading(label) + cells.html({"lead_time": number}) for number, label in enumerate(labels)]
-    return table_html(["lead time", *part.models], rows, part.title(name, space))
+    return table_html([lead_name(part), *part.models], rows, part.title(name, space))
 
 
 def stations_html(part: ReportPart) -> str:
