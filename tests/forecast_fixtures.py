@@ -35,7 +35,7 @@ def make_rain(num_frames=NUM_FRAMES, num_rows=NUM_ROWS, num_columns=NUM_COLUMNS,
 
 
 def run_values(path, variables=("rain",), **changes) -> dict:
-    """Plain values of a configuration on a file of rain; keys are ``table.key``."""
+    """Plain values of a configuration on a file of rain; keys are ``table.key``, or ``table``."""
     values = {
         "name": "tiny",
         "seed": 3,
@@ -47,8 +47,8 @@ def run_values(path, variables=("rain",), **changes) -> dict:
         "training": {"num_steps": 4, "batch_size": 4, "learning_rate": 1e-2, "validation": {"every": 2}},
     }
     for place, value in changes.items():
-        table, key = place.split(".")
-        values.setdefault(table, {})[key] = value
+        *table, key = place.split(".")
+        (values.setdefault(table[0], {}) if table else values)[key] = value
     return values
 
 

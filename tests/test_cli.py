@@ -11,10 +11,13 @@ import pytest
 import xarray as xr
 from forecast_fixtures import make_rain, rain_file, run_values, shared_run, tiny_run  # noqa: F401
 
-from fieldcast.cli import _lead_times_apart, main
+from fieldcast.cli import _values_apart, main
 from fieldcast.data import SOURCES
 from fieldcast.metrics import METRICS
-from fieldcast.models import MODELS
+from fieldcast.models import MODELS, build
+from fieldcast.run import Run
+
+ABILITIES = ("input times", "target times", "interpolates", "draws")
 
 
 @pytest.fixture
@@ -120,6 +123,32 @@ class TestCommands:
         refused(call(*words), 2, "exists", "--overwrite")
         assert call(*words, "--overwrite")[0] == 0
 
+    def test_forecast_at_a_time(self, call, tiny_run, rain_file, tmp_path):  # noqa: F811
+        path, times = tmp_path / "out.nc", ("2018-05-10T06:05", "2018-05-10T06:10")
+        words = ("forecast", tiny_run.folder, rain_file, "-o", path, "--device", "cpu", "--at", *times)
+        assert call(*words, "--minutes", 5)[0] == 0
+        with xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True) as result:
+            assert (result.lead_time / 60e9).astype(int).values.tolist() == [5, 10, 15]
+        early = call(*words, "2018-05-10T06:20", "2018-05-10T05:00", "--overwrite")
+        refused(early, 2, "at = '2018-05-10T05:00'", "last input is of 2018-05-10T05:55:00")
+        refused(call(*words, "2018-05-10T06:12", "--overwrite"), 3, "whole multiples", "17 min", "trajgru-ode")
+        refused(call(*words, "--members", 3, "--overwrite"), 2, "convgru has one forecast", "latent-ode")
+
+    def test_fill(self, call, tiny_run, tmp_path, monkeypatch):  # noqa: F811
+        make_rain(20).isel(time=[*range(5), *range(7, 20)]).to_netcdf(tmp_path / "gappy.nc", engine="h5netcdf")
+        path = tmp_path / "out.nc"
+        words = ("fill", tiny_run.folder, tmp_path / "gappy.nc", "-o", path, "--device", "cpu")
+        refused(call(*words), 2, "convgru forecasts only what comes after its inputs", "vid-ode")
+        monkeypatch.setattr(Run, "model", lambda run, device="cpu": build("linear-interpolation"))
+        code, out, err = call(*words)
+        assert (code, out) == (0, f"{path}\n")
+        assert [line.split(": ")[0] for line in err.splitlines()] == ["warning"] * 2
+        with xr.open_dataset(path, engine="h5netcdf") as result:
+            assert result.rain_filled.values.tolist() == [0] * 5 + [1] * 2 + [0] * 13
+        refused(call(*words), 2, "exists", "--overwrite")
+        assert call(*words, "--overwrite")[0] == 0
+        refused(call(*words[:3], "-o", tmp_path / "no" / "out.nc"), 2, "does not exist")
+
     def test_report(self, call, tiny_run):  # noqa: F811
         code, out, _ = call("report", tiny_run.folder)
         assert (code, out) == (0, f"{tiny_run.folder / 'report.html'}\n")
@@ -157,6 +186,11 @@ class TestCommands:
         assert {row["model"] for row in rows} == set(MODELS)
         parameters = {row["preset"]: row["live parameters"] for row in rows if row["model"] == "convlstm-stack"}
         assert parameters["openstl-mnist"] == "11,675,648"
+        abilities = {row["model"]: [row[name] for name in ABILITIES] for row in rows}
+        assert abilities["convgru"] == ["regular", "regular", "-", "-"]
+        assert abilities["trajgru-ode"] == ["any", "any", "-", "-"]
+        assert abilities["vid-ode"] == ["any", "any", "yes", "-"]
+        assert abilities["latent-ode"] == ["any", "any", "yes", "yes"]
         code, out, err = call("models")
         assert (code, err) == (0, "")
         for key in MODELS:
@@ -290,7 +324,18 @@ class TestProcess:
             best = min(best, os.times().children_user - before)
             if best < 2:
                 break
-        for command in ("train", "resume", "evaluate", "forecast", "demo", "models", "sources", "doctor", "report"):
+        for command in (
+            "train",
+            "resume",
+            "evaluate",
+            "forecast",
+            "fill",
+            "demo",
+            "models",
+            "sources",
+            "doctor",
+            "report",
+        ):
             assert command in found.stdout
         # Time of the processor, since a test may share its machine.
         assert best < 2
@@ -321,6 +366,21 @@ class TestProcess:
         assert found.returncode == 0
 
 
-def test_lead_times_without_repeating_the_option():
-    words = _lead_times_apart(["forecast", "10", "in.nc", "--minutes", "5", "10", "-2.5", "1e1", "-o", "3", "4"])
-    assert " ".join(words) == "forecast 10 in.nc --minutes 5 --minutes 10 --minutes -2.5 --minutes 1e1 -o 3 4"
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "forecast 10 in.nc --minutes 5 10 -2.5 1e1 -o 3 4",
+            "forecast 10 in.nc --minutes 5 --minutes 10 --minutes -2.5 --minutes 1e1 -o 3 4",
+        ),
+        (
+            "forecast --at 2018-05-20T10:07 2018-05-20T10:30:00Z --minutes 5 .5 run 2018-05-20.nc",
+            "forecast --at 2018-05-20T10:07 --at 2018-05-20T10:30:00Z --minutes 5 --minutes .5 run 2018-05-20.nc",
+        ),
+        ("forecast --at 2018-05-20 2018-05-21 7", "forecast --at 2018-05-20 --at 2018-05-21 7"),
+        ("forecast --at noon 2018-05-21", "forecast --at noon 2018-05-21"),
+        ("forecast --minutes --at 2018-05-21", "forecast --minutes --at 2018-05-21"),
+    ],
+)
+def test_several_values_without_repeating_the_option(line, expected):
+    assert " ".join(_values_apart(line.split())) == expected

@@ -20,6 +20,7 @@ SMALL = (
     "training.validation.num_samples=1",
 )
 NARROW = {"head_width": 4, "flow_width": 4, "num_links": 2}
+ODES = ("ode", "encoder_ode", "decoder_ode")
 
 
 def shrink(path, digits_file, folder) -> tuple[str, ...]:
@@ -27,10 +28,11 @@ def shrink(path, digits_file, folder) -> tuple[str, ...]:
     values, config = read_toml(path), load_config(path)
     found = [*SMALL, f"model.widths={[4] * len(config.model.widths)}"]
     found += [f"model.{name}={value}" for name, value in NARROW.items() if hasattr(config.model, name)]
+    found += [f"model.{name}.width=4" for name in ODES if getattr(config.model, name, None) is not None]
     if values["source"]["key"] == "netcdf":
         found += [f"source.paths='{radar_sample_path()}'", "windows.crop=32"]
     elif values["source"]["key"].startswith("moving-mnist"):
-        found += [f"source.digits='{digits_file}'", "source.subset=40"]
+        found += [f"source.digits='{digits_file}'", "source.subset=40", "source.size=32"]
         found += ["splits.train=4", "splits.validation=1", "splits.test=1"]
     elif values["source"]["key"] == "hko7":
         found += [f"source.{name}='{value}'" for name, value in write_hko7(folder, num_frames=25).items()]

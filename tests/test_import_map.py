@@ -16,7 +16,9 @@ SOURCE = Path(fieldcast.__file__).parent
 
 # A unit is a module or a package directly under fieldcast.
 TOP = {"cli", "demo"}
-LEARNING = {"training", "evaluation", "benchmark", "forecast", "explain", "report", "run", "checkpoint", "config"}
+LEARNING = {
+    "training", "evaluation", "benchmark", "forecast", "fill", "explain", "report", "run", "checkpoint", "config",
+}  # fmt: skip
 FORECASTERS = {"models"}
 PARTS = {"layers", "cells", "evolve", "losses", "metrics", "data"}
 
@@ -107,7 +109,7 @@ def test_help_is_printed():
 
 
 # Each before those whose modules it imports.
-PUBLIC_FUNCTIONS = ["demo", "benchmark", "report", "forecast", "evaluate", "verify", "resume", "train", "build"]
+PUBLIC_FUNCTIONS = ["demo", "benchmark", "report", "forecast", "fill", "evaluate", "verify", "resume", "train", "build"]
 
 
 def test_public_functions_are_not_hidden_by_modules_of_the_same_name():

@@ -26,6 +26,7 @@ _HOMES = {
     "verify": "fieldcast.evaluation",
     "forecast": "fieldcast.forecast",
     "save_forecast": "fieldcast.forecast",
+    "fill": "fieldcast.fill",
     "report": "fieldcast.report.run_report",
     "benchmark": "fieldcast.benchmark.run_benchmark",
     "demo": "fieldcast.demo",

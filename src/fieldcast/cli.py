@@ -5,6 +5,7 @@ Results go to standard output, messages to standard error. Nothing here imports 
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldcast.errors import FieldcastError, OutOfResources
-from fieldcast.printing import print_scores, print_table
+from fieldcast.errors import ConfigError, FieldcastError, OutOfResources
+from fieldcast.printing import print_benchmark, print_scores, print_table
 
 app = typer.Typer(
     help="Learn, forecast, verify and explain fields that move.",
@@ -28,6 +29,7 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/demo.", metavar="RUN")]
 Device = Annotated[str, typer.Option(envvar="FIELDCAST_DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run; default runs/NAME.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -111,22 +113,47 @@ def evaluate(
 def forecast(
     run: RunFolder,
     inputs: Annotated[Path, typer.Argument(help="NetCDF file or Zarr folder with past frames.", metavar="INPUT.nc")],
-    minutes: Annotated[list[float], typer.Option(help="Lead times: --minutes 5 10 30.")],
+    minutes: Annotated[list[float] | None, typer.Option(help="Lead times: --minutes 5 10 30.")] = None,
+    at: Annotated[list[str] | None, typer.Option(help="Times, UTC: --at 2018-05-20T10:07 2018-05-20T10:30.")] = None,
+    members: Annotated[int | None, typer.Option(help="So many random forecasts, of a model that draws.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="NetCDF file to write.")] = Path("forecast.nc"),
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Forecast from the last frames of a file, past frames only."""
-    from fieldcast.errors import ConfigError
+    """Forecast from the last frames of a file, past frames only, at lead times or at times of day."""
     from fieldcast.forecast import forecast as run_forecast
     from fieldcast.forecast import save_forecast
     from fieldcast.run import Run
 
+    if not minutes and not at:
+        raise ConfigError("forecast needs --minutes or --at: `fieldcast forecast --help` tells more")
+    _check_output(output, overwrite)
+    print(save_forecast(run_forecast(Run(run), inputs, minutes or (), device, at or (), members), output))
+
+
+@app.command()
+def fill(
+    run: RunFolder,
+    inputs: Annotated[Path, typer.Argument(help="NetCDF file or Zarr folder with gaps.", metavar="INPUT.nc")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NetCDF file to write.")] = Path("filled.nc"),
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Fill the frames that are missing between others, by a model that interpolates, and flag them."""
+    from fieldcast.fill import fill as run_fill
+    from fieldcast.forecast import save_forecast
+    from fieldcast.run import Run
+
+    _check_output(output, overwrite)
+    print(save_forecast(run_fill(Run(run), inputs, device), output))
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Refuse a file that can't be written, before the work is done."""
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another --output, or add --overwrite")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{output}: the folder {output.absolute().parent} does not exist")
-    print(save_forecast(run_forecast(Run(run), inputs, minutes, device), output))
 
 
 @app.command()
@@ -142,22 +169,26 @@ def report(run: RunFolder, split: Annotated[str, typer.Option(help="test, valida
 def benchmark(
     config: Annotated[Path, typer.Argument(help="A TOML file, such as configs/benchmarks/radar-sample.toml.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; default runs/NAME.")] = None,
+    budget: Annotated[str | None, typer.Option(help="A [budgets.NAME] table of the file, such as small.")] = None,
     workers: Annotated[int, typer.Option(help="Jobs at a time on this machine.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler that does the jobs.")] = None,
     only: Annotated[str | None, typer.Option(help="Only jobs of this pattern, such as '*trajgru*'.")] = None,
+    convention: Annotated[str, typer.Option(help="fieldcast; thesis: as its tables; openstl, ...")] = "fieldcast",
     device: Device = "auto",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="common.source.digits=..., over the file's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train, score and measure models x sources x samplings x seeds, in one table and report."""
     from fieldcast.benchmark.report import report_benchmark
     from fieldcast.benchmark.run_benchmark import benchmark as run_benchmark
-    from fieldcast.benchmark.table import printed_rows
+    from fieldcast.config import read_toml
+    from fieldcast.metrics.conventions import CONVENTIONS
+    from fieldcast.settings import look_up
 
-    result = run_benchmark(config, output, workers, scheduler, only, device)
-    if as_json:
-        print(json.dumps(result.rows, indent=1))
-    else:
-        print_table(printed_rows(result.rows), False)
+    look_up(CONVENTIONS, convention, "convention")
+    values = read_toml(config, tuple(set_)) if set_ else config
+    result = run_benchmark(values, output, scheduler or workers, only, device, budget)
+    print_benchmark(result, convention, as_json)
     if any(row["done"] for row in result.rows if not row["baseline"]):
         print(f"report: {report_benchmark(result)}", file=sys.stderr)
     if result.exit_code:
@@ -166,21 +197,28 @@ def benchmark(
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the models, their presets and their sizes."""
-    from fieldcast.models import MODELS, num_parameters
+    """List the models, their presets and their sizes, and which times they take."""
+    import torch
 
-    rows = [
-        {
-            "model": key,
-            "preset": preset or "(default)",
-            "live parameters": f"{num_parameters(key, preset):,}",
-            "input times": "any" if row.forecaster.irregular_inputs else "regular",
-            "target times": "any" if row.forecaster.irregular_targets else "regular",
-            "paper": row.paper,
-        }
-        for key, row in MODELS.items()
-        for preset in tuple(row.presets) or (None,)
-    ]
+    from fieldcast.models import MODELS, build, count_parameters
+
+    rows = []
+    for key, row in MODELS.items():
+        for preset in tuple(row.presets) or (None,):
+            with torch.device("meta"):  # of which only the sizes are there
+                model = build(key, preset)
+            rows.append(
+                {
+                    "model": key,
+                    "preset": preset or "(default)",
+                    "live parameters": f"{count_parameters(model):,}",
+                    "input times": "any" if model.irregular_inputs else "regular",
+                    "target times": "any" if model.irregular_targets else "regular",
+                    "interpolates": "yes" if model.interpolates else "-",
+                    "draws": "yes" if model.draws else "-",
+                    "paper": row.paper,
+                }
+            )
     print_table(rows, as_json)
 
 
@@ -300,7 +338,7 @@ def _out_of_memory(error: Exception) -> OutOfResources | None:
 
 def main() -> None:
     """Run the command line."""
-    arguments = _lead_times_apart(sys.argv[1:])
+    arguments = _values_apart(sys.argv[1:])
     debug = "--debug" in arguments
     warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
     with _plain_errors(debug):
@@ -309,27 +347,25 @@ def main() -> None:
             raise SystemExit(code)
 
 
-def _lead_times_apart(arguments: list[str]) -> list[str]:
+def _values_apart(arguments: list[str]) -> list[str]:
     """Let ``--minutes 5 10 30`` stand for ``--minutes 5 --minutes 10 --minutes 30``, which is all that click takes."""
     result: list[str] = []
-    open_option = False
+    option = None
     for argument in arguments:
-        if open_option and result[-1] != "--minutes" and _is_number(argument):
-            result.append("--minutes")
-        elif argument == "--minutes":
-            open_option = True
-        elif not _is_number(argument):
-            open_option = False
+        fits = option is not None and re.fullmatch(LISTED[option], argument) is not None
+        if fits and result[-1] != option:
+            result.append(str(option))
+        elif not fits:
+            option = argument if argument in LISTED else None
         result.append(argument)
     return result
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+# Options that take several values, and what those look like.
+LISTED = {
+    "--minutes": r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)",
+    "--at": r"\d{4,}-\d\d-\d\d([T ][\d:.]+)?Z?",
+}
 
 
 if __name__ == "__main__":

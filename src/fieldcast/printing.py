@@ -43,6 +43,44 @@ def print_scores(run: Any, convention: str, as_json: bool) -> None:
             print(f"  {METRICS[name].long_name}: {METRICS[name].convention}")
 
 
+def print_benchmark(result: Any, convention: str, as_json: bool) -> None:
+    """Print the table of a benchmark, in the words and scale of a convention, which gets files of its own."""
+    from fieldcast.benchmark.table import printed_rows, restated_rows, save_table
+
+    rows = result.rows
+    if convention != "fieldcast":
+        rows = restated_rows(rows, convention)
+        save_table(result.folder, rows, f"table-{convention}")
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    elif convention == "fieldcast":
+        print_table(printed_rows(rows), False)
+    else:
+        _print_blocks(rows)
+
+
+def _print_blocks(rows: list[dict[str, Any]]) -> None:
+    """Print restated rows as the thesis prints its tables: a block for each source and sampling."""
+    for group in dict.fromkeys((row["source"], row["sampling"]) for row in rows):
+        source, sampling = group
+        parts = (f"Source: {source}" * bool(source), f"Sampling assumption: {sampling}" * bool(sampling))
+        if heading := "; ".join(filter(None, parts)):
+            print(heading)
+        print_table([_block_row(row) for row in rows if (row["source"], row["sampling"]) == group], False)
+        print()
+    for label in rows[0]["scores"]:
+        short, _, convention = label.partition(" (")
+        print(f"{short}: {convention.removesuffix(')')}")
+
+
+def _block_row(row: dict[str, Any]) -> dict[str, str]:
+    cells = {"Model": str(row["model"]), "Seeds": "" if row["baseline"] else f"{row['done']}/{row['seeds']}"}
+    for label, score in row["scores"].items():
+        text = "" if score["mean"] is None else f"{score['mean']:#.5g}"
+        cells[label.partition(" (")[0]] = f"{text} ± {score['spread']:.2g}" if score["spread"] else text
+    return cells
+
+
 def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
     """A row in which each score stands before its interval, and the convention is left to the legend."""
     shown = {}

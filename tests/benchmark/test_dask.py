@@ -16,7 +16,7 @@ def test_two_workers(small_benchmark, tmp_path):
         values = small_benchmark("digits", **{"training.num_steps": 2})
         values["seeds"] = [0]
         values["models"][1]["training"] = {"learning_rate": 1e30, "num_steps": 3}
-        result = benchmark(values, tmp_path / "small", scheduler=cluster.scheduler_address)
+        result = benchmark(values, tmp_path / "small", workers=cluster.scheduler_address)
     assert [job["state"] for job in result.jobs] == ["finished", "failed"]
     assert [row["done"] for row in result.rows[:2]] == [1, 0]
     assert result.rows[0]["scores"]["ssim"]["mean"] is not None

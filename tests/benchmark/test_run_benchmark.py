@@ -9,8 +9,10 @@ import time
 import pytest
 
 from fieldcast.benchmark import run_benchmark
-from fieldcast.benchmark.run_benchmark import benchmark
+from fieldcast.benchmark.launch import Outcome
+from fieldcast.benchmark.run_benchmark import Benchmark, benchmark
 from fieldcast.checkpoint import checkpoints
+from fieldcast.cli import app
 from fieldcast.errors import ConfigError, FieldcastError, TrainingStopped
 from fieldcast.run import Run
 
@@ -96,6 +98,40 @@ def test_options_that_do_not_fit(values, root):
     with pytest.raises(ConfigError, match="is in use by another process"):
         benchmark(values, root)
     (root / "lock.json").unlink()
+
+
+@pytest.mark.usefixtures("no_jobs")
+def test_a_budget_has_a_folder_of_its_own(values, tmp_path, monkeypatch, capfd):
+    values["budgets"] = {"quick": {"seeds": [0]}}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_benchmark, "run_job", lambda order: Outcome("stopped", 75, "", 0.0))
+    result = benchmark(values, budget="quick")
+    assert result.folder == tmp_path / "runs" / "small-quick"
+    assert [job["job"] for job in result.jobs] == ["convgru--seed0", "trajgru--seed0"]
+    assert "small-quick: 2 jobs, 2 to do" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("no_jobs")
+def test_the_command_line(values, tmp_path, monkeypatch, capsys):
+    (tmp_path / "plan.toml").write_text('name = "plan"\nmodels = [{ name = "a" }]\n[budgets.quick]\n')
+    calls = []
+
+    def stand_in(*arguments):
+        calls.append(arguments)
+        return Benchmark(tmp_path, [], [])
+
+    def call(*words: str) -> None:
+        app(["benchmark", str(tmp_path / "plan.toml"), *words], standalone_mode=False)
+
+    monkeypatch.setattr(run_benchmark, "benchmark", stand_in)
+    call("--budget", "quick", "--workers", "2", "--json")
+    call("--scheduler", "tcp://here:1", "--set", "common.source.digits=mine.npz", "--only", "a*", "--json")
+    assert calls[0] == (tmp_path / "plan.toml", None, 2, None, "auto", "quick")
+    assert calls[1][0]["common"] == {"source": {"digits": "mine.npz"}}
+    assert calls[1][1:] == (None, "tcp://here:1", "a*", "auto", None)
+    with pytest.raises(ConfigError, match="unknown convention 'thesys': did you mean 'thesis'"):
+        call("--convention", "thesys")
+    assert len(calls) == 2
 
 
 @pytest.mark.slow

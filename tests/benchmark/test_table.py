@@ -2,19 +2,29 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from fieldcast.benchmark.measure import MEASURES
-from fieldcast.benchmark.plan import read_plan
-from fieldcast.benchmark.table import group_scores, printed_rows, save_table, table_rows
+from fieldcast.benchmark.plan import Job, read_plan
+from fieldcast.benchmark.run_benchmark import Benchmark
+from fieldcast.benchmark.table import (
+    group_scores,
+    printed_rows,
+    restated_rows,
+    save_table,
+    table_rows,
+)
+from fieldcast.errors import ConfigError
 from fieldcast.evaluation import Tally, make_table, wins
 from fieldcast.evaluation.files import save_scores
 from fieldcast.evaluation.spaces import Space
-from fieldcast.evaluation.tally import Stretch
+from fieldcast.evaluation.tally import Compared, Stretch
 from fieldcast.metrics import Yardstick
+from fieldcast.printing import print_benchmark
 from fieldcast.run import Run, write_json
 
 SEED_SCORES = {("convgru", 0): 2.0, ("convgru", 1): 4.0, ("trajgru", 0): 8.0}
@@ -32,28 +42,45 @@ def made_up_tally(models: dict[str, float], num_stretches: int = FEW_BLOCKS) -> 
     for model, base in models.items():
         for number in range(num_stretches):
             for space in tally.spaces:
-                tally.add(number, space, model, dry + base**0.5, dry, dry == 0)
+                tally.add(number, space, model, Compared(dry + base**0.5, dry, dry == 0))
     return tally
 
 
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory):
+    """Where the folder that every test begins with is kept."""
+    return tmp_path_factory.mktemp("scored") / "small"
+
+
 @pytest.fixture
-def scored(small_benchmark, tmp_path):
+def scored(small_benchmark, scored_once, tmp_path):
     """A benchmark's folder and jobs: convgru twice, trajgru once, its other seed failed."""
     plan = read_plan(small_benchmark(), "here")
-    states = {job.name: {"state": "failed", "reason": "exploded"} for job in plan.jobs}
-    for job in plan.jobs:
-        if (base := SEED_SCORES.get((job.model, job.seed))) is None:
-            continue
-        folder = tmp_path / job.name
-        folder.mkdir()
-        write_json(folder / "config.json", job.config.resolved())
-        tally = made_up_tally({job.model: base, "persistence": BASELINE_SCORE})
-        save_scores(Run(folder), make_table(tally, job.config.evaluation), tally)
-        costs = {"parameters": 7, "multiply_adds": 2_500_000, "step_seconds": base, "forecast_seconds": 0.5}
-        costs |= {"peak_memory_bytes": int(1e8 * base), "cuda_peak_memory_bytes": None, "training_seconds": base}
-        write_json(folder / MEASURES, costs)
-        states[job.name] = {"state": "finished", "reason": ""}
+    if not scored_once.exists():
+        for job in plan.jobs:
+            if (base := SEED_SCORES.get((job.model, job.seed))) is not None:
+                write_scored(scored_once / job.name, job, base)
+    shutil.copytree(scored_once, tmp_path, dirs_exist_ok=True)
+    states = {
+        job.name: {"state": "finished", "reason": ""}
+        if (job.model, job.seed) in SEED_SCORES
+        else {"state": "failed", "reason": "exploded"}
+        for job in plan.jobs
+    }
     return tmp_path, plan.jobs, states
+
+
+def write_scored(folder, job: Job, base: float) -> None:
+    """Leave behind what a finished job leaves, of a model whose MSE is ``base``."""
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", job.config.resolved())
+    run = Run(folder)
+    tally = made_up_tally({run.model_name: base, "persistence": BASELINE_SCORE})
+    scores = make_table(tally, job.config.evaluation).assign_attrs(frame_pixels=16, num_targets=1)
+    save_scores(run, scores, tally)
+    costs = {"parameters": 7, "multiply_adds": 2_500_000, "step_seconds": base, "forecast_seconds": 0.5}
+    costs |= {"peak_memory_bytes": int(1e8 * base), "cuda_peak_memory_bytes": None, "training_seconds": base}
+    write_json(folder / MEASURES, costs)
 
 
 def test_mean_and_spread_over_seeds(scored):
@@ -82,7 +109,8 @@ def test_seeds_share_the_blocks_of_an_interval(scored):
     runs = [Run(root / job.name) for job in jobs[:2]]
     for run, base in zip(runs, (2.0, 4.0), strict=True):
         tally = made_up_tally({"convgru": base, "persistence": 10.0}, ENOUGH_BLOCKS)
-        save_scores(run, make_table(tally, run.config.evaluation), tally)
+        scores = make_table(tally, run.config.evaluation).assign_attrs(frame_pixels=16, num_targets=1)
+        save_scores(run, scores, tally)
     scores = group_scores({"convgru": runs})
     at = {"space": "physical", "model": "convgru"}
     # Every block is alike, so that the seeds are all there is to vary, and intervals do not speak of these.
@@ -161,3 +189,80 @@ def test_printed_with_units_that_differ_and_intervals(scored):
     rows[1]["scores"]["mae"] |= {"units": "m", "low": 15.0, "high": 17.5}
     printed = printed_rows(rows)
     assert [row["mae"] for row in printed] == ["1.707 ± 0.41 mm/h", "2.828 [15, 17.5] m", "3.162 mm/h"]
+
+
+THESIS_LABELS = ["MSE x 10^4", "MAE x 10^4", "SSIM x 10^2", "PSNR in dB"]
+
+
+def by_name(row: dict) -> dict:
+    return {label.partition(" (")[0]: cell for label, cell in row["scores"].items()}
+
+
+def test_in_the_words_of_the_thesis(scored):
+    rows = table_rows(*scored)
+    first, second, baseline = restated_rows(rows, "thesis")
+    assert list(by_name(first)) == THESIS_LABELS
+    assert (first["model"], first["seeds"], first["done"], baseline["model"]) == ("convgru", 2, 2, "persistence")
+    # The field is 0, the forecasts sqrt(2) and 2 everywhere: squared errors 2 and 4.
+    cells = by_name(first)
+    assert cells["MSE x 10^4"] == {"mean": pytest.approx(3e4), "spread": pytest.approx(1e4 * np.std([2, 4], ddof=1))}
+    assert cells["MAE x 10^4"]["mean"] == pytest.approx(1e4 * (2 + 2**0.5) / 2)
+    each = -10 * np.log10([2, 4])
+    mean, spread = pytest.approx(each.mean()), pytest.approx(each.std(ddof=1))
+    assert cells["PSNR in dB"] == {"mean": mean, "spread": spread}, "a mean of each seed's, not that of the mean error"
+    assert cells["SSIM x 10^2"] == {"mean": None, "spread": None}, "frames of 4 x 4 are smaller than its window"
+    assert by_name(second)["MSE x 10^4"] == {"mean": pytest.approx(8e4), "spread": None}
+    assert by_name(baseline)["PSNR in dB"]["mean"] == pytest.approx(-10)
+    assert by_name(restated_rows(rows, "openstl")[0])["MSE"]["mean"] == pytest.approx(3 * 16), "a sum over pixels"
+    with pytest.raises(ConfigError, match="unknown convention 'thesys': did you mean 'thesis'"):
+        restated_rows(rows, "thesys")
+
+
+def one_row(sampling: str, model: str, done: int | None, **scores: tuple[float, float | None]) -> dict:
+    """A row as ``table_rows`` makes it, as far as a convention looks at it; scores are mean and spread."""
+    head = {"source": "", "sampling": sampling, "model": model, "baseline": done is None}
+    counts = {} if done is None else {"seeds": 2, "done": done}
+    cells = {name.replace("_", "-"): {"mean": mean, "spread": spread} for name, (mean, spread) in scores.items()}
+    return {**head, **counts, "unit": {"num_pixels": 16, "num_frames": 6, "scores": cells} if scores else {}}
+
+
+def test_printed_as_the_thesis_prints_it(tmp_path, capsys):
+    rows = [
+        one_row("regular", "convgru", 2, mse=(80.724e-4, 2e-5), mae=(178.22e-4, 0.0), ssim=(0.92383, None)),
+        one_row("regular", "persistence", None, mse=(0.1, None), psnr_batch=(10.0, None)),
+        one_row("irregular-inputs", "trajgru (times ignored)", 0),
+    ]
+    print_benchmark(Benchmark(tmp_path, [], rows), "thesis", False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    head = ["Model", "Seeds", *" ".join(THESIS_LABELS).split()]
+    assert lines[:9] == [
+        ["Sampling", "assumption:", "regular"],
+        head,
+        ["convgru", "2/2", "80.724", "±", "0.2", "178.22", "92.383"],
+        ["persistence", "1000.0", "10.000"],
+        [],
+        ["Sampling", "assumption:", "irregular-inputs"],
+        head,
+        ["trajgru", "(times", "ignored)", "0/2"],
+        [],
+    ]
+    assert " ".join(lines[-1]) == "PSNR in dB: mean over batches, [0, 1]"
+    with (tmp_path / "table-thesis.csv").open(newline="") as file:
+        flat = list(csv.DictReader(file))
+    assert [row["model"] for row in flat] == [row["model"] for row in rows]
+    assert float(flat[1]["PSNR in dB (mean over batches, [0, 1]) mean"]) == pytest.approx(10)
+    print_benchmark(Benchmark(tmp_path, [], rows), "thesis", True)
+    assert json.loads(capsys.readouterr().out) == restated_rows(rows, "thesis")
+
+
+def test_seeds_of_a_model_that_ignores_times_are_one_row(small_benchmark, tmp_path):
+    values = small_benchmark()
+    values["models"] = [{**values["models"][1]}]
+    values["models"][0]["model"]["ignore_times"] = True
+    jobs = read_plan(values, "here").jobs
+    for job in jobs:
+        write_scored(tmp_path / job.name, job, 2.0)
+    rows = table_rows(tmp_path, jobs, {job.name: {"state": "finished", "reason": ""} for job in jobs})
+    assert [(row["model"], row.get("done")) for row in rows] == [("trajgru (times ignored)", 2), ("persistence", None)]
+    assert rows[0]["scores"]["mse"]["mean"] == pytest.approx(2)
+    assert [row["model"] for row in restated_rows(rows, "thesis")] == ["trajgru (times ignored)", "persistence"]

@@ -86,6 +86,109 @@ def test_another_relation(values):
     np.testing.assert_allclose(other_rain[wet], expected[wet], rtol=1e-5)
 
 
+def plain_means(rain: np.ndarray, side: int) -> np.ndarray:
+    """Mean of each block of side x side pixels that aren't masked (a frame (H, W)), one block after another."""
+    height, width = (extent // side for extent in rain.shape)
+    means = np.full((height, width), np.nan)
+    for row in range(height):
+        for column in range(width):
+            there = [
+                float(rain[side * row + down, side * column + across])
+                for down in range(side)
+                for across in range(side)
+                if not np.isnan(rain[side * row + down, side * column + across])
+            ]
+            if there:
+                means[row, column] = sum(there) / len(there)
+    return means
+
+
+class TestShrink:
+    def sequence(self, values, **changes):
+        return open_source(values, **changes).sequences("train", None)[0]
+
+    @pytest.mark.parametrize("side", [1, 2, 3, 8, 24])
+    def test_means_of_rates(self, values, tmp_path, side):
+        counts = np.ones((24, 24), bool)
+        counts[:8, :8] = counts[5, 13] = False
+        write_mask(frame_path(tmp_path / "radarPNG_mask", DAY, 18, "mask"), counts)
+        positions = np.array([5, 3])
+        whole, read = self.sequence(values).read(positions), self.sequence(values, shrink=side).read(positions)
+        assert (read.shape, read.dtype) == ((2, 1, 24 // side, 24 // side), np.float32)
+        for frame, own in zip(read, whole, strict=True):
+            np.testing.assert_allclose(frame[0], plain_means(own[0], side), rtol=1e-5)
+        if side <= 8:
+            assert np.isnan(read[1, 0, : 8 // side, : 8 // side]).all()
+        assert (np.isnan(read).sum() < np.isnan(whole).sum() / side**2) == (side > 1)
+
+    def test_a_block_by_hand(self, values, tmp_path):
+        pixels, counts = np.zeros((24, 24), np.uint8), np.zeros((24, 24), bool)
+        pixels[0, :2], pixels[1, :2] = (100, 200), (255, 0)
+        counts[0, :2] = counts[1, 1] = True
+        Image.fromarray(pixels).save(frame_path(tmp_path / "radarPNG", DAY, 0))
+        write_mask(frame_path(tmp_path / "radarPNG_mask", DAY, 0, "mask"), counts)
+        (frame,) = self.sequence(values, shrink=2).read(np.array([0]))[:, 0]
+        # Of the rates, not of the grey levels; the masked 255 is left out, the dry pixel is not.
+        assert frame[0, 0] == pytest.approx((plain_rate(100) + plain_rate(200) + 0) / 3)
+        assert np.isnan(frame).sum() == 12 * 12 - 1
+
+    def test_without_masks(self, values):
+        del values["masks"]
+        whole, read = (self.sequence(values, shrink=side).read(np.array([2]))[0, 0] for side in (1, 4))
+        np.testing.assert_allclose(read, plain_means(whole, 4), rtol=1e-5)
+
+    @pytest.mark.parametrize("side", [1, 3])
+    @pytest.mark.parametrize("window", [(slice(1, 6), slice(2, 5)), (slice(-3, None), slice(None, 4)),
+                                        (slice(0, 8, 3), slice(4, 4))])  # fmt: skip
+    def test_a_part_is_cut_from_the_means(self, values, side, window):
+        sequence, positions = self.sequence(values, shrink=side), np.array([9, 1, 1])
+        read = sequence.read(positions, window)
+        np.testing.assert_array_equal(read, sequence.read(positions)[..., window[0], window[1]])
+        assert sequence.read(positions[:0], window).shape == (0, *read.shape[1:])
+
+    def test_sides_that_differ(self, values, tmp_path):
+        for path in (tmp_path / "radarPNG").rglob("*.png"):
+            Image.fromarray(np.array(Image.open(path))[:, :16]).save(path)
+        del values["masks"]
+        source = open_source(values, shrink=4)
+        assert source.shape == (6, 4)
+        whole, read = (self.sequence(values, shrink=side).read(np.array([2]))[0, 0] for side in (1, 4))
+        np.testing.assert_allclose(read, plain_means(whole, 4), rtol=1e-5)
+        for side in (3, 6, 16):  # divide one side at most
+            with pytest.raises(DataError, match=rf"shrink = {side} doesn't divide the 24 x 16 .*one of 1, 2, 4, 8$"):
+                open_source(values, shrink=side)
+
+    @pytest.mark.parametrize("side", [5, 7, 48])
+    def test_sizes_that_do_not_divide(self, values, side):
+        message = (
+            rf"^source\.shrink = {side} doesn't divide the 24 x 24 pixels of .*RAD140601000000\.png: "
+            r"take one of 1, 2, 3, 4, 6, 8, 12, 24$"
+        )
+        with pytest.raises(DataError, match=message):
+            open_source(values, shrink=side)
+
+    @pytest.mark.parametrize("side", [0, -2, 2.0, "2"])
+    def test_no_whole_number(self, values, side):
+        with pytest.raises(ConfigError, match=r"source\.shrink"):
+            open_source(values, shrink=side)
+
+    def test_frames_keep_the_size_of_the_first_file(self, values, tmp_path):
+        Image.new("L", (12, 12)).save(frame_path(tmp_path / "radarPNG", DAY, 36))
+        with pytest.raises(DataError, match=r"has 12 x 12 pixels, .*RAD140601000000\.png has 24 x 24"):
+            self.sequence(values, shrink=2).read(np.arange(12))
+
+    def test_samples(self, values):
+        source = open_source(values, shrink=4)
+        assert source.shape == (6, 6)
+        windows = WindowSettings(num_inputs=2, num_targets=3, crop=4)
+        part = make_samples(source, windows, OWN, LOG_RATE)["train"]
+        batch, truth = part.batch_and_truth([0, 5])
+        assert truth.shape == (2, 3, 1, 6, 6)
+        assert torch.equal(batch.valid, ~torch.isnan(truth))
+        with pytest.raises(DataError, match=r"windows\.crop = 8 is larger than the map 6 x 6"):
+            make_samples(source, WindowSettings(num_inputs=2, num_targets=3, crop=8), OWN, LOG_RATE)
+
+
 class TestSplits:
     def test_runs_of_days_are_sequences(self, values):
         source = open_source(values)

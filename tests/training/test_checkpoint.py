@@ -170,7 +170,7 @@ def test_saving_over_a_damaged_one(saved):
     assert torch.equal(load_checkpoint(saved).model["weight"], content(1).model["weight"])
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "radam", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamax", "adamw", "nadam", "radam", "rmsprop", "sgd"])
 def test_optimizer_round_trip(name):
     from fieldcast.training.session import OPTIMIZERS
 

@@ -63,8 +63,11 @@ def _part(name: str, runs_by_model: dict[str, list[Run]]) -> ReportPart:
     _, splits = first.samples()
     baselines, _ = with_baselines(first, splits["train"], torch.device("cpu"))
     baselines.pop(first.model_name)
+    scores = group_scores(runs_by_model)
+    # Some can't take every sampling.
+    baselines = {name: model for name, model in baselines.items() if name in scores.model.values}
     tally = run_tally(first)
     assert tally is not None
     choices = choose_cases(tally, first.model_name)
     cases = make_cases(models | baselines, splits["test"], choices, first.config.training.precision)
-    return ReportPart(name, group_scores(runs_by_model), cases)
+    return ReportPart(name, scores, cases)

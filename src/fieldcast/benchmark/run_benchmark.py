@@ -52,10 +52,10 @@ class Benchmark:
 def benchmark(
     config: Path | str | dict[str, Any],
     folder: Path | str | None = None,
-    workers: int = 1,
-    scheduler: str | None = None,
+    workers: int | str = 1,
     only: str | None = None,
     device: str = "auto",
+    budget: str | None = None,
 ) -> Benchmark:
     """Train, score and measure every model on every source with every sampling and seed, and make one table.
 
@@ -64,13 +64,13 @@ def benchmark(
 
     Args:
         config: the path of a TOML file, or its plain values.
-        folder: of the benchmark; None: runs/NAME.
-        workers: jobs at a time on this machine; they share its threads.
-        scheduler: address of a Dask scheduler whose workers do the jobs instead, one for each of their threads, with as
-            many threads of torch as their environment gives (OMP_NUM_THREADS); all see the same files at the same
-            paths.
+        folder: of the benchmark; None: runs/NAME, or runs/NAME-BUDGET.
+        workers: jobs at a time on this machine; they share its threads. Or the address of a Dask scheduler whose
+            workers do the jobs, one for each of their threads, with as many threads of torch as their environment gives
+            (OMP_NUM_THREADS); all see the same files at the same paths.
         only: a pattern of job names ("*trajgru*"); the others are left as they are.
         device: "auto", "cpu", "cuda".
+        budget: name of a [budgets.NAME] table of the file, whose settings come over those of every job.
 
     Returns:
         the jobs and the table, also for jobs of earlier calls.
@@ -80,19 +80,19 @@ def benchmark(
         TrainingStopped: on request (Ctrl-C, SIGTERM, or a file "stop" in the folder), when all jobs have saved.
         MissingExtra: for a scheduler without distributed.
     """
-    if workers < 1:
+    if isinstance(workers, int) and workers < 1:
         raise ConfigError(f"workers = {workers}: at least 1")
-    plan = load_plan(config)
+    plan = load_plan(config, budget)
     root = (Path(folder) if folder is not None else Path("runs") / plan.name).absolute()
     _check_unchanged(plan, root)
     chosen = _choose(plan, only)
-    threads = max(1, torch.get_num_threads() // workers) if scheduler is None else None
+    threads = max(1, torch.get_num_threads() // workers) if isinstance(workers, int) else None
     with lock(root):
         states = _states(plan, root)
         todo = [job.name for job in chosen if states[job.name]["state"] != "finished"]
         orders = {job.name: _order(job, root, device, threads) for job in chosen if job.name in todo}
         record = _Record(root, states, todo)
-        opened = dask_executor(scheduler) if scheduler is not None else local_executor(workers)
+        opened = local_executor(workers) if isinstance(workers, int) else dask_executor(workers)
         with listen() as request, opened as executor:
             _work(executor, orders, record, request)
         rows = table_rows(root, plan.jobs, states)
@@ -130,7 +130,7 @@ def _states(plan: Plan, root: Path) -> dict[str, dict[str, Any]]:
     before = {job["job"]: job for job in json.loads(path.read_text())["jobs"]} if path.is_file() else {}
     states = {}
     for job in plan.jobs:
-        names = {"job": job.name, "source": job.source, "sampling": job.sampling, "model": job.model, "seed": job.seed}
+        names = {"job": job.name, "source": job.source, "sampling": job.sampling, "model": job.label, "seed": job.seed}
         state = {key: before.get(job.name, {}).get(key, value) for key, value in NOT_STARTED.items()}
         if is_done(root / job.name):
             state |= {"state": "finished", "exit_code": 0, "reason": ""}

@@ -16,7 +16,10 @@ from fieldcast.benchmark.measure import MEASURES
 from fieldcast.benchmark.plan import Job
 from fieldcast.evaluation import UNIT, Tally, load_scores, make_table, merge, plain_numbers, rename, run_tally
 from fieldcast.files import write_atomic
+from fieldcast.metrics import METRICS
+from fieldcast.metrics.conventions import CONVENTIONS, restate
 from fieldcast.run import Run, write_json
+from fieldcast.settings import look_up
 
 MAIN_SCORES = ("mse", "mae", "ssim", "csi")
 # How what was measured in each job becomes one number for all seeds.
@@ -76,8 +79,8 @@ def table_rows(root: Path, jobs: tuple[Job, ...], states: dict[str, dict[str, An
 
     Returns:
         for each row ``source``, ``sampling``, ``model``, ``baseline``; ``seeds`` wanted, ``done`` and ``failed`` (seed
-        -> reason); ``space`` and ``scores`` (name -> mean, spread, low, high, units); and a baseline's row nothing
-        else, a model's what ``measure`` measures.
+        -> reason); ``space`` and ``scores`` (name -> mean, spread, low, high, units); ``unit``, what ``restated_rows``
+        takes; and a baseline's row nothing else, a model's what ``measure`` measures.
     """
     rows: list[dict[str, Any]] = []
     for group in dict.fromkeys(job.group for job in jobs):
@@ -85,26 +88,26 @@ def table_rows(root: Path, jobs: tuple[Job, ...], states: dict[str, dict[str, An
         by_model: dict[str, list[Run]] = {}
         for job in of_group:
             if states[job.name]["state"] == "finished":
-                by_model.setdefault(job.model, []).append(Run(root / job.name))
+                by_model.setdefault(job.label, []).append(Run(root / job.name))
         scores = group_scores(by_model) if by_model else None
-        for model in dict.fromkeys(job.model for job in of_group):
-            alike = [job for job in of_group if job.model == model]
+        for model in dict.fromkeys(job.label for job in of_group):
+            alike = [job for job in of_group if job.label == model]
             rows.append(
                 _row_head(alike[0], len(alike), len(by_model.get(model, ())))
                 | {"failed": _failures(alike, states)}
                 | _score_cells(scores, model)
+                | {"unit": _unit_cells(scores, model)}
                 | _costs(by_model.get(model, []))
             )
         others = [str(name) for name in scores.model.values if name not in by_model] if scores is not None else []
         for name in others:
             head = {"source": group[0], "sampling": group[1], "model": name, "baseline": True}
-            rows.append({**head, **_score_cells(scores, name)})
+            rows.append({**head, **_score_cells(scores, name), "unit": _unit_cells(scores, name)})
     return rows
 
 
 def _row_head(job: Job, seeds: int, done: int) -> dict[str, Any]:
-    model = job.model + (" (times ignored)" if job.config.model.ignore_times else "")
-    head = {"source": job.source, "sampling": job.sampling, "model": model, "baseline": False}
+    head = {"source": job.source, "sampling": job.sampling, "model": job.label, "baseline": False}
     return {**head, "seeds": seeds, "done": done}
 
 
@@ -133,6 +136,20 @@ def _score_cells(scores: xr.Dataset | None, model: str) -> dict[str, Any]:
     return {"space": space, "scores": plain_numbers(cells)}
 
 
+def _unit_cells(scores: xr.Dataset | None, model: str) -> dict[str, Any]:
+    """Scores in [0, 1] that some convention restates, and what it has to know of their frames."""
+    if scores is None or model not in scores.model.values:
+        return {}
+    at = {"space": UNIT, "model": model}
+    cells: dict[str, Any] = {}
+    for name in dict.fromkeys(name for restatements in CONVENTIONS.values() for name in restatements):
+        if name in scores and f"units_{UNIT}" in scores[name].attrs and not METRICS[name].dimensions:
+            parts = {"mean": f"{name}_overall", "spread": f"{name}_overall_spread"}
+            cells[name] = {part: float(scores[key].sel(at)) for part, key in parts.items() if key in scores}
+    frames = {"num_pixels": int(scores.attrs["frame_pixels"]), "num_frames": int(scores.attrs["num_targets"])}
+    return plain_numbers({**frames, "scores": cells})
+
+
 def _places(score: xr.DataArray, name: str) -> Iterator[tuple[str, dict[str, float]]]:
     """Every value of a score with its place along the dimensions that are left: ("csi 0.5", {"threshold": 0.5})."""
     for place in np.ndindex(*score.shape):
@@ -149,19 +166,46 @@ def _costs(runs: list[Run]) -> dict[str, Any]:
     return costs
 
 
-def save_table(root: Path, rows: list[dict[str, Any]]) -> None:
-    """Write table.json, and table.csv with a column for each number."""
-    write_json(root / "table.json", rows)
+def restated_rows(rows: list[dict[str, Any]], convention: str) -> list[dict[str, Any]]:
+    """Rows in the words and scale of a convention, such as the thesis' tables: models, then baselines.
+
+    Returns:
+        for each row ``source``, ``sampling``, ``model``, ``baseline``, ``seeds`` wanted and ``done``, and of each score
+        of the convention, by its label, the ``mean`` over seeds and their ``spread``, None where there is none.
+
+    Raises:
+        ConfigError: for an unknown convention.
+    """
+    restatements = look_up(CONVENTIONS, convention, "convention")
+    restated = []
+    for row in rows:
+        sizes = row["unit"].get("num_pixels", 1), row["unit"].get("num_frames", 1)
+        cells = {}
+        for name, restatement in restatements.items():
+            found = row["unit"].get("scores", {}).get(name, {})
+            values = {part: found.get(part) for part in ("mean", "spread")}
+            cells[restatement.label] = {
+                part: None if value is None else restate(name, value, convention, *sizes)[0]
+                for part, value in values.items()
+            }
+        head = {key: row.get(key) for key in ("source", "sampling", "model", "baseline", "seeds", "done")}
+        restated.append({**head, "scores": cells})
+    return restated
+
+
+def save_table(root: Path, rows: list[dict[str, Any]], name: str = "table") -> None:
+    """Write table.json, and table.csv with a column for each number; or files of another name."""
+    write_json(root / f"{name}.json", rows)
     flat = [_flatten(row) for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    write_atomic(root / "table.csv", text.getvalue())
+    write_atomic(root / f"{name}.csv", text.getvalue())
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:
-    flat = {name: value for name, value in row.items() if name not in ("scores", "failed")}
+    flat = {name: value for name, value in row.items() if name not in ("scores", "failed", "unit")}
     flat["failed"] = "; ".join(f"seed {seed}: {reason}" for seed, reason in row.get("failed", {}).items())
     for name, cell in row["scores"].items():
         flat |= {f"{name} {kind}": value for kind, value in cell.items()}
