@@ -59,6 +59,23 @@ def tiny_values(digits_file, radar_file):
             "trajgru": {"widths": [4, 4], "strides": [1, 2], "head_width": 4, "num_links": 2, "flow_width": 4},
             "convlstm": {"widths": [4, 4], "input_kernel": 3, "state_kernel": 3},
             "convlstm-stack": {"widths": [4, 4], "kernel": 3},
+            "trajgru-attention-ode": {
+                "widths": [4, 4],
+                "strides": [1, 2],
+                "head_width": 4,
+                "num_links": 2,
+                "flow_width": 4,
+                "encoder_attention": [2],
+                "decoder_attention": [1, 2],
+                "ode": {"width": 3, "depth": 1},
+            },
+            "vid-ode": {
+                "widths": [4, 4],
+                "encoder_ode": {"width": 4, "depth": 1},
+                "decoder_ode": {"width": 4, "depth": 1},
+                "sequence_frames": 2,
+            },
+            "latent-ode": {"widths": [4, 4], "features": 8, "state_width": 4, "gate_width": 6},
         }
         values = {
             "name": "tiny",

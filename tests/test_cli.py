@@ -140,6 +140,9 @@ class TestCommands:
         words = ("fill", tiny_run.folder, tmp_path / "gappy.nc", "-o", path, "--device", "cpu")
         refused(call(*words), 2, "convgru forecasts only what comes after its inputs", "vid-ode")
         monkeypatch.setattr(Run, "model", lambda run, device="cpu": build("linear-interpolation"))
+        refused(call(*words), 2, "learnt to fill no gap", "--longest")
+        refused(call(*words, "--longest", "5min"), 2, "longest = '5min'", "longer than the cadence of 5 min")
+        words += ("--longest", "15 min")
         code, out, err = call(*words)
         assert (code, out) == (0, f"{path}\n")
         assert [line.split(": ")[0] for line in err.splitlines()] == ["warning"] * 2
@@ -148,6 +151,7 @@ class TestCommands:
         refused(call(*words), 2, "exists", "--overwrite")
         assert call(*words, "--overwrite")[0] == 0
         refused(call(*words[:3], "-o", tmp_path / "no" / "out.nc"), 2, "does not exist")
+        assert "longer than 10 min and stay" in call(*words, "--overwrite", "--longest", "10 min")[2]
 
     def test_report(self, call, tiny_run):  # noqa: F811
         code, out, _ = call("report", tiny_run.folder)

@@ -62,7 +62,7 @@ def learned(tmp_path_factory) -> Run:
 class TestValues:
     def test_what_is_known(self, straight):
         full = growing()
-        result = fill(straight, without(blank(full, 13), 3, 4, 9), "cpu")
+        result = fill(straight, without(blank(full, 13), 3, 4, 9), "cpu", "1 h")
         assert (result.time == full.time).all()
         np.testing.assert_allclose(result.rain, full.rain, rtol=1e-5)
         filled = [3, 4, 9, 13]
@@ -74,7 +74,7 @@ class TestValues:
         data = without(growing(), 5)
         data.rain[2, :4] = np.nan
         data.rain[3:7, 2, 7] = np.nan
-        result = fill(straight, data, "cpu")
+        result = fill(straight, data, "cpu", "1 h")
         np.testing.assert_array_equal(result.rain.isel(time=result.rain_filled == 0), data.rain)
         made = result.rain[5]
         assert np.isnan(made[2, 7]), "no frame around the gap has this pixel"
@@ -108,7 +108,7 @@ class TestValues:
         run = train_on(both(make_rain()), tmp_path, ("rain", "snow"), **{"training.num_steps": 1})
         monkeypatch.setattr(Run, "model", lambda self, device="cpu": build("linear-interpolation", num_channels=2))
         full = both(growing())
-        result = fill(run, without(blank(full, 6, name="snow"), 9), "cpu")
+        result = fill(run, without(blank(full, 6, name="snow"), 9), "cpu", "1 h")
         np.testing.assert_array_equal(np.flatnonzero(result.rain_filled), [9])
         np.testing.assert_array_equal(np.flatnonzero(result.snow_filled), [6, 9])
         np.testing.assert_array_equal(result.rain[6], full.rain[6])
@@ -122,7 +122,7 @@ class TestWhatComesBack:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_type_order_and_bits(self, straight, order, dtype):
         data = without(growing(dtype=dtype), 6).transpose(*order)
-        result = fill(straight, data.isel(time=slice(None, None, -1)), "cpu")
+        result = fill(straight, data.isel(time=slice(None, None, -1)), "cpu", "1 h")
         assert result.rain.dims == order
         assert result.rain.dtype == dtype
         observed = result.rain.isel(time=result.rain_filled == 0).transpose(*order)
@@ -131,14 +131,14 @@ class TestWhatComesBack:
     def test_units_of_the_input(self, straight):
         full = growing()
         amounts = full.assign(rain=(full.rain / 12).assign_attrs(units="mm", standard_name="rainfall_amount"))
-        result = fill(straight, without(amounts, 6), "cpu")
+        result = fill(straight, without(amounts, 6), "cpu", "1 h")
         assert result.rain.attrs["units"] == "mm"
         np.testing.assert_allclose(result.rain, amounts.rain, rtol=1e-5)
 
     def test_packed_values_in_a_file(self, straight, tmp_path):
         packing = {"dtype": "int16", "scale_factor": 0.01, "_FillValue": np.int16(-1)}
         without(growing(), 6, 7).to_netcdf(tmp_path / "gappy.nc", engine="h5netcdf", encoding={"rain": packing})
-        path = save_forecast(fill(straight, str(tmp_path / "gappy.nc"), "cpu"), tmp_path / "filled.nc")
+        path = save_forecast(fill(straight, str(tmp_path / "gappy.nc"), "cpu", "1 h"), tmp_path / "filled.nc")
         with (
             xr.open_dataset(tmp_path / "gappy.nc", engine="h5netcdf") as before,
             xr.open_dataset(path, engine="h5netcdf") as after,
@@ -151,7 +151,7 @@ class TestWhatComesBack:
     def test_whole_numbers(self, straight):
         full = growing().fillna(0)
         whole = full.assign(rain=full.rain.astype(np.int16).assign_attrs(ATTRIBUTES))
-        result = fill(straight, without(whole, 6), "cpu")
+        result = fill(straight, without(whole, 6), "cpu", "1 h")
         assert result.rain.dtype == np.float32
         np.testing.assert_array_equal(result.rain[5], whole.rain[5])
 
@@ -163,7 +163,7 @@ class TestWhatComesBack:
         data["rain"] = data.rain.assign_attrs(grid_mapping="crs")
         data = data.assign_coords(lat=(("y", "x"), np.random.default_rng(0).random((16, 24))))
         data.time.attrs["standard_name"] = "time"
-        result = fill(straight, data, "cpu")
+        result = fill(straight, data, "cpu", "1 h")
         assert {name: result.attrs[name] for name in ("Conventions", "title")} == {
             "Conventions": "CF-1.11",
             "title": "R",
@@ -192,7 +192,7 @@ class TestWhatComesBack:
         run = train_on(make_rain(times=times), tmp_path, **{"training.num_steps": 1})
         monkeypatch.setattr(Run, "model", lambda self, device="cpu": build("linear-interpolation"))
         full = growing().assign_coords(time=times[:16])
-        result = fill(run, without(full, 11, 12, 13), "cpu")
+        result = fill(run, without(full, 11, 12, 13), "cpu", "1 h")
         assert result.time.values.tolist() == times[:16].tolist()
         path = save_forecast(result, tmp_path / "filled.nc")
         with xr.open_dataset(path, engine="h5netcdf") as opened:
@@ -200,8 +200,8 @@ class TestWhatComesBack:
 
     def test_filled_twice(self, straight):
         full = growing()
-        once = fill(straight, without(full, 3, 9), "cpu")
-        twice = fill(straight, without(once, 11), "cpu")
+        once = fill(straight, without(full, 3, 9), "cpu", "1 h")
+        twice = fill(straight, without(once, 11), "cpu", "1 h")
         np.testing.assert_array_equal(np.flatnonzero(twice.rain_filled), [3, 9, 11])
         assert twice.rain.attrs["ancillary_variables"] == "rain_filled"
         assert len(twice.attrs["history"].split("\n")) == 2
@@ -209,13 +209,13 @@ class TestWhatComesBack:
     def test_a_zarr_folder(self, straight, tmp_path):
         data = without(growing(), 6)
         data.to_zarr(tmp_path / "gappy", consolidated=False)
-        xr.testing.assert_equal(fill(straight, tmp_path / "gappy", "cpu"), fill(straight, data, "cpu"))
+        xr.testing.assert_equal(fill(straight, tmp_path / "gappy", "cpu", "1 h"), fill(straight, data, "cpu", "1 h"))
 
     def test_time_stamps_stay_as_they_are(self, straight):
         full = growing()
         late = full.time.values.copy()
         late[8] += 40 * np.timedelta64(1, "s")
-        result = fill(straight, without(full.assign_coords(time=late), 6, 9), "cpu")
+        result = fill(straight, without(full.assign_coords(time=late), 6, 9), "cpu", "1 h")
         expected = late.copy()
         expected[9] = late[8] + 5 * MINUTE
         assert (result.time.values == expected).all()
@@ -227,17 +227,60 @@ class TestWhatIsSaid:
         assert not [str(entry.message) for entry in recwarn if entry.category is UserWarning]
         assert result.rain_filled.sum() == 3
 
-    def test_a_longer_gap(self, learned):
+    def test_a_gap_longer_than_what_was_learnt_is_left(self, learned):
+        full = make_rain(20)
         message = (
-            r"1 of 2 gaps are longer than the 15 min .* from 2018-05-10T00:15:00 to 2018-05-10T00:25:00, is 20 min"
+            r"^1 of 2 gaps are longer than 15 min and stay as they are; the longest, from 2018-05-10T00:15:00 to "
+            r"2018-05-10T00:25:00, is 20 min: longest \(--longest\) says"
         )
-        with pytest.warns(UserWarning, match=message):
-            fill(learned, without(make_rain(20), 3, 4, 5, 12), "cpu")
+        with pytest.warns(UserWarning, match=message) as caught:
+            result = fill(learned, without(full, 3, 4, 5, 12), "cpu")
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert (result.time == without(full, 3, 4, 5).time).all()
+        np.testing.assert_array_equal(np.flatnonzero(result.rain_filled), [9])
 
-    @pytest.mark.filterwarnings("ignore:1 of 1 gaps are longer")
+    def test_longest_fills_longer_gaps_too(self, learned):
+        message = "^1 of 2 filled gaps are longer than the 15 min between inputs .* to .*00:25:00, is 20 min$"
+        with pytest.warns(UserWarning, match=message) as caught:
+            result = fill(learned, without(make_rain(20), 3, 4, 5, 12), "cpu", longest="20 min")
+        assert len(caught) == 1
+        np.testing.assert_array_equal(np.flatnonzero(result.rain_filled), [3, 4, 5, 12])
+
+    def test_longest_leaves_shorter_gaps_too(self, learned):
+        with pytest.warns(UserWarning, match="1 of 2 gaps are longer than 10 min and stay .* is 15 min") as caught:
+            result = fill(learned, without(make_rain(20), 3, 4, 12), "cpu", longest="10 min")
+        assert len(caught) == 1
+        np.testing.assert_array_equal(np.flatnonzero(result.rain_filled), [10])
+
+    def test_days_between_events(self, learned):
+        full = make_rain(24)
+        times = full.time.values + np.where(np.arange(24) < 12, 0, 3 * 24 * 60) * MINUTE
+        data = blank(without(full.assign_coords(time=times), 4, 18), 8)
+        with pytest.warns(UserWarning, match="1 of 4 gaps .* from .*10T01:00:00 to .*13T00:55:00, is 4325 min"):
+            result = fill(learned, data, "cpu")
+        assert (result.time == times).all()
+        np.testing.assert_array_equal(np.flatnonzero(result.rain_filled), [4, 9, 18])
+
+    @pytest.mark.parametrize("change", [without, blank])
+    def test_only_longer_gaps(self, learned, change):
+        data = change(make_rain(20), 3, 4, 5)
+        with pytest.warns(UserWarning, match="1 of 1 gaps are longer than 15 min and stay") as caught:
+            result = fill(learned, data, "cpu")
+        assert len(caught) == 1
+        np.testing.assert_array_equal(result.rain, data.rain)
+        assert (result.time == data.time).all()
+        assert not result.rain_filled.any()
+
+    def test_a_gap_that_is_left_needs_no_frames_around_it(self, learned):
+        data = make_rain(20).isel(time=[0, 1, 10])
+        with pytest.warns(UserWarning, match="1 of 1 gaps"):
+            assert not fill(learned, data, "cpu").rain_filled.any()
+
+    @pytest.mark.filterwarnings("ignore:1 of 1 filled gaps are longer")
     def test_a_run_that_learnt_something_else(self, straight):
         with pytest.warns(UserWarning, match="trained to forecast, not to interpolate"):
-            fill(straight, without(growing(), 3), "cpu")
+            fill(straight, without(growing(), 3), "cpu", longest="1 h")
 
     def test_the_ends(self, learned):
         data = blank(make_rain(20), 0, 1, 7, 19)
@@ -275,6 +318,23 @@ class TestRefusals:
         monkeypatch.setattr(Run, "model", lambda self, device="cpu": build("linear-interpolation", ignore_times=True))
         with pytest.raises(ConfigError, match="ignores times, so it fills no gap"):
             fill(straight, make_rain(), "cpu")
+
+    def test_a_run_that_learnt_to_fill_no_gap(self, straight):
+        with pytest.raises(ConfigError, match=r'inputs 5 min apart, .*task = "interpolate", or say with longest'):
+            fill(straight, without(growing(), 3), "cpu")
+
+    @pytest.mark.parametrize(
+        ("longest", "message"),
+        [
+            ("5 min", "longest = '5 min': .* longer than the cadence of 5 min; where one frame is missing, 10 min"),
+            ("0 s", "longest = '0 s': a gap lasts"),
+            ("half an hour", "'half an hour' is not a duration: write a number and one of s, "),
+            (30, "'30' is not a duration"),
+        ],
+    )
+    def test_a_length_that_no_gap_has(self, learned, longest, message):
+        with pytest.raises(ConfigError, match=message):
+            fill(learned, without(make_rain(20), 3), "cpu", longest=longest)
 
     def test_a_run_of_one_input(self, tmp_path):
         run = train_on(make_rain(), tmp_path, model=VID_ODE, **{"training.num_steps": 1, "windows.num_inputs": 1})

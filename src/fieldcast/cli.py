@@ -135,6 +135,9 @@ def forecast(
 def fill(
     run: RunFolder,
     inputs: Annotated[Path, typer.Argument(help="NetCDF file or Zarr folder with gaps.", metavar="INPUT.nc")],
+    longest: Annotated[
+        str | None, typer.Option(help='Longer gaps stay: --longest "30 min"; default: as the run was trained to fill.')
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="NetCDF file to write.")] = Path("filled.nc"),
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -145,7 +148,7 @@ def fill(
     from fieldcast.run import Run
 
     _check_output(output, overwrite)
-    print(save_forecast(run_fill(Run(run), inputs, device), output))
+    print(save_forecast(run_fill(Run(run), inputs, device, longest), output))
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ import xarray as xr
 from fieldcast.data.axes import Axes, AxisNames, find_axes
 from fieldcast.data.dataset import FRAMES_AT_ONCE
 from fieldcast.data.netcdf import NetCDFConfig, NetCDFSequence
-from fieldcast.data.times import decode_axis, format_time
+from fieldcast.data.times import decode_axis, format_time, parse_duration
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.evaluation import predict
 from fieldcast.forecast.inputs import (
@@ -53,18 +53,21 @@ class Filled(NamedTuple):
     num_gaps: int
 
 
-def fill(run: Run, inputs: xr.Dataset | str | Path, device: str = "auto") -> xr.Dataset:
+def fill(run: Run, inputs: xr.Dataset | str | Path, device: str = "auto", longest: str | None = None) -> xr.Dataset:
     """Fill the gaps in a sequence of frames.
 
     A frame is missing where the time of the run's cadence has none, or one without any value. Of each gap the model
     reads as many frames as the run was trained with, half of them from either side, the nearest ones. What is missing
-    before the first frame or after the last is not filled: that would be a forecast.
+    before the first frame or after the last is not filled: that would be a forecast. Gaps that are too long stay as
+    they are, all of them if need be, and a warning says so.
 
     Args:
         run: a trained run of a model that interpolates.
         inputs: frames, as xarray or as the path of one NetCDF file or Zarr folder; units that the run's can be made
             from are converted, and back.
         device: "auto", "cpu", "cuda".
+        longest: a duration such as "30 min", of the longest gap to fill, from the frame before it to the one after;
+            None: as long as the run was trained to fill.
 
     Returns:
         the run's variables at all times, in the input's own units and order of dimensions; what was observed is as it
@@ -72,13 +75,14 @@ def fill(run: Run, inputs: xr.Dataset | str | Path, device: str = "auto") -> xr.
         around the gap has is missing in the filled ones too.
 
     Raises:
-        ConfigError: for a model that does not interpolate.
+        ConfigError: for a model that does not interpolate, and where no gap is as short as ``longest``.
         DataError: where variable, units, grid spacing, cadence or calendar do not fit the checkpoint, and where there
             are too few frames around a gap.
     """
     torch_device = choose_device(device)
     model = run.model(torch_device)
     _check_model(model, run)
+    limit = _longest_gap(longest, run)
     opened = open_inputs(run, inputs)
     if len(opened.datasets) > 1:
         raise DataError(f"{inputs}: {len(opened.datasets)} files: fill takes one, join them first")
@@ -86,8 +90,15 @@ def fill(run: Run, inputs: xr.Dataset | str | Path, device: str = "auto") -> xr.
     sequence, times = opened.source.sequences("all", None)[0], frame_times(opened)
     seen = _seen(sequence)
     there = np.all(seen, axis=1)
-    gaps = find_gaps(times, there, run.best.state["cadence"], run.config.windows.num_inputs)
-    _check_gaps(gaps, there, times, run)
+    if not there.any():
+        raise DataError(f"no frame of the input has values of {' and '.join(_names(run))}")
+    found = find_gaps(times, there, run.best.state["cadence"], run.config.windows.num_inputs)
+    gaps = [gap for gap in found if gap.length <= limit + forgiven(run)]
+    _check_inputs(gaps, run)
+    present = np.flatnonzero(there)
+    outside = np.delete(times, np.s_[present[0] : present[-1] + 1])
+    for text in [*_about_gaps(found, gaps, limit, run), *_about_ends(outside, run)]:
+        warnings.warn(text, stacklevel=2)
     frames = [np.zeros((0, seen.shape[1], *opened.source.shape), np.float32)]
     frames += [_fill_gap(gap, opened, model, torch_device, run) for gap in gaps]
     missing = np.concatenate([times[:0], *(gap.times for gap in gaps)])
@@ -138,46 +149,72 @@ def _check_model(model: Forecaster, run: Run) -> None:
         raise ConfigError("this run reads 1 frame, a gap has two sides: train one with windows.num_inputs from 2")
 
 
-def _check_gaps(gaps: list[Gap], there: np.ndarray, times: np.ndarray, run: Run) -> None:
-    """Refuse a gap with too few frames around it, and warn of what a careful user may want to know."""
-    calendar, num_inputs, longest = run.best.state["calendar"], run.config.windows.num_inputs, longest_step(run)
-    if not there.any():
-        raise DataError(f"no frame of the input has values of {' and '.join(_names(run))}")
+def _longest_gap(longest: str | None, run: Run) -> int:
+    """How long a gap may be that is to be filled, ns."""
+    cadence = run.best.state["cadence"]
+    length = longest_step(run) if longest is None else parse_duration(str(longest))
+    if length > cadence:
+        return length
+    if longest is None:
+        raise ConfigError(
+            f"this run was trained with inputs {cadence / MINUTE:g} min apart, so it has learnt to fill no gap: train "
+            'one with sampling.task = "interpolate", or say with longest (--longest) how long a gap it is to fill'
+        )
+    raise ConfigError(
+        f"longest = '{longest}': a gap lasts from the frame before it to the one after, longer than the cadence of "
+        f"{cadence / MINUTE:g} min; where one frame is missing, {2 * cadence / MINUTE:g} min"
+    )
+
+
+def _check_inputs(gaps: list[Gap], run: Run) -> None:
+    """Refuse a gap with too few frames around it."""
+    num_inputs = run.config.windows.num_inputs
     for gap in gaps:
         if len(gap.inputs) < num_inputs:
             raise DataError(
-                f"the gap {_between(gap.times, calendar)}: the model reads {num_inputs} frames around it, the input "
-                f"has {len(gap.inputs)}"
+                f"the gap {_between(gap.times, run)}: the model reads {num_inputs} frames around it, the input has "
+                f"{len(gap.inputs)}"
             )
-    present = np.flatnonzero(there)
-    outside = np.delete(times, np.s_[present[0] : present[-1] + 1])
-    said = []
-    if not gaps:
-        said.append("no frame is missing between the first and the last: nothing was filled")
-    if len(outside):
+
+
+def _about_gaps(found: list[Gap], gaps: list[Gap], limit: int, run: Run) -> list[str]:
+    """What a careful user may want to know of the gaps that were found and of those that are filled."""
+    if not found:
+        return ["no frame is missing between the first and the last: nothing was filled"]
+    said, trained = [], longest_step(run)
+    if left := len(found) - len(gaps):
         said.append(
-            f"not filled, since nothing is before or after: {len(outside)} frames without a value "
-            f"{_between(outside, calendar)}"
+            f"{left} of {len(found)} gaps are longer than {limit / MINUTE:g} min and stay as they are; "
+            f"{_longest_of(found, run)}: longest (--longest) says how long a gap may be"
         )
     if gaps and not run.config.sampling.plan(run.config.windows).between:
         said.append('this run was trained to forecast, not to interpolate (sampling.task = "interpolate")')
-    too_long = [gap for gap in gaps if gap.length > longest + forgiven(run)]
-    if too_long:
-        worst = max(too_long, key=lambda gap: gap.length)
+    if beyond := sum(gap.length > trained + forgiven(run) for gap in gaps):
         said.append(
-            f"{len(too_long)} of {len(gaps)} gaps are longer than the {longest / MINUTE:g} min between inputs that the "
-            f"run was trained with; the longest, {_between(worst.times, calendar)}, is {worst.length / MINUTE:g} min"
+            f"{beyond} of {len(gaps)} filled gaps are longer than the {trained / MINUTE:g} min between inputs that the "
+            f"run was trained with; {_longest_of(gaps, run)}"
         )
-    for text in said:
-        warnings.warn(text, stacklevel=3)
+    return said
+
+
+def _about_ends(outside: np.ndarray, run: Run) -> list[str]:
+    if not len(outside):
+        return []
+    frames = f"{len(outside)} frames without a value {_between(outside, run)}"
+    return [f"not filled, since nothing is before or after: {frames}"]
+
+
+def _longest_of(gaps: list[Gap], run: Run) -> str:
+    worst = max(gaps, key=lambda gap: gap.length)
+    return f"the longest, {_between(worst.times, run)}, is {worst.length / MINUTE:g} min"
 
 
 def _names(run: Run) -> list[str]:
     return [variable["name"] for variable in run.best.state["variables"]]
 
 
-def _between(times: np.ndarray, calendar: str) -> str:
-    first, last = (format_time(int(time), calendar) for time in (times[0], times[-1]))
+def _between(times: np.ndarray, run: Run) -> str:
+    first, last = (format_time(int(time), run.best.state["calendar"]) for time in (times[0], times[-1]))
     return f"from {first} to {last}" if first != last else f"at {first}"
 
 

@@ -281,7 +281,8 @@ def test_members_of_a_model_that_does_not_draw_are_refused(tiny_run):
     values = tiny_run.config.resolved()
     values["evaluation"]["num_members"] = 5
     write_json(tiny_run.folder / "config.json", values)
-    with pytest.raises(ConfigError, match="num_members = 5: convgru has one forecast for each input"):
+    said = "num_members' = 5: 'convgru' has one forecast; latent-ode, ode2vae draw others"
+    with pytest.raises(ConfigError, match=said):
         evaluate(Run(tiny_run.folder), device="cpu")
 
 

@@ -144,3 +144,25 @@ def test_the_ode_starts_at_the_last_input_time():
     torch.testing.assert_close(steps[0], start)
     state = model.odes[0](start, torch.tensor([6.0]))
     torch.testing.assert_close(state, start + 6 * field(start))
+
+
+@pytest.mark.parametrize("key", ["convgru", "trajgru"])
+@pytest.mark.parametrize("evolution", ["decay", {"width": 3, "depth": 1}])
+def test_an_evolution_makes_a_model_see_times(key, evolution):
+    settings = {name: value for name, value in SMALL.items() if key == "trajgru" or name != "num_links"}
+    model, _ = make(key, **settings, evolution=evolution)
+    inputs = torch.rand(1, 3, 1, 8, 8, dtype=torch.float64)
+    times = torch.tensor([[-2.0, -1.0, 0.0]]), torch.tensor([[1.0, 2.5]])
+    result = model(inputs, *times)
+    result.square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.abs().amax() > 0 for weight in model.parameters())
+    with torch.no_grad():
+        earlier = model(inputs, torch.tensor([[-2.75, -1.0, 0.0]]), times[1])
+        later = model(inputs, times[0], torch.tensor([[1.5, 2.5]]))
+    assert not torch.equal(earlier, result)
+    assert not torch.equal(later[:, 0], result[:, 0])
+
+
+def test_an_evolution_of_hold_is_no_evolution():
+    model, _ = make("trajgru", **SMALL, evolution="hold")
+    assert not list(model.encoder_evolutions) and not model.irregular_inputs

@@ -1,5 +1,8 @@
 """Which samples a report shows, and that their maps are those that were observed and forecast."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +11,11 @@ from forecast_fixtures import NUM_COLUMNS, NUM_INPUTS, NUM_ROWS, NUM_TARGETS, sh
 from fieldcast.data import make_samples
 from fieldcast.data.sampling import SamplingSettings
 from fieldcast.evaluation import evaluate, run_tally, with_baselines
+from fieldcast.evaluation.forecasts import draw_members
 from fieldcast.evaluation.tally import rename
 from fieldcast.models import build
-from fieldcast.report.cases import Choice, choose_cases, make_cases
+from fieldcast.models.base import Forecaster
+from fieldcast.report.cases import Choice, Ensemble, choose_cases, ensembles_of, make_cases
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,40 @@ def test_times_that_are_no_dates_are_told_from_the_first_frame(shared_run, monke
     monkeypatch.setattr(samples.source, "real_times", False, raising=False)
     (case,) = make_cases({}, samples, [Choice(0, "one")])
     assert all(str(label).endswith((" min", " d", " h", " s")) for label in case.frames.valid_time.values)
+
+
+class Wandering(Forecaster):
+    """Forecasts a constant: 0.5, or any between 0 and 1 when drawn."""
+
+    draws = True
+
+    def forward(self, inputs, input_times, target_times):
+        shape = (*target_times.shape, *inputs.shape[2:])
+        return torch.full(shape, 0.5)
+
+    def draw(self, inputs, input_times, target_times):
+        shape = (*target_times.shape, *inputs.shape[2:])
+        return torch.rand(len(inputs))[:, None, None, None, None].expand(shape)
+
+
+def test_an_ensemble_is_shown_by_the_mean_of_the_members_that_are_scored(shared_run):  # noqa: F811
+    samples, cpu = shared_run.samples()[1]["test"], torch.device("cpu")
+    models = {"wandering": Wandering(), "persistence": build("persistence")}
+    choices = [Choice(2, "one"), Choice(5, "other")]
+    cases = make_cases(models, samples, choices, "float32", {"wandering": Ensemble(seed=3, num_members=11)})
+    plain = make_cases(models, samples, choices)
+    drawn = draw_members(models["wandering"], samples.batch([5, 2]), [(3, 5), (3, 2)], 11, cpu)
+    means = samples.normalizer.denormalise(drawn).double().mean(0)[:, :, 0].numpy()
+    for case, single, mean in zip(cases, plain, means[::-1], strict=True):
+        assert case.frames.panel.values.tolist() == ["observed", "wandering, ensemble mean", "persistence"]
+        np.testing.assert_allclose(case.frames.values[1, NUM_INPUTS:], mean, rtol=1e-5)
+        np.testing.assert_array_equal(case.frames.values[[0, 2]], single.frames.values[[0, 2]])
+        assert single.frames.panel.values.tolist() == ["observed", "wandering", "persistence"]
+        assert not np.allclose(single.frames.values[1, NUM_INPUTS:], mean, rtol=1e-2)
+
+
+def test_which_runs_are_ensembles(shared_run):  # noqa: F811
+    config = shared_run.config
+    several = replace(config, evaluation=config.evaluation.model_copy(update={"num_members": 4}))
+    runs = {"single": shared_run, "several": SimpleNamespace(config=several)}
+    assert ensembles_of(runs) == {"several": Ensemble(config.seed, 4)}

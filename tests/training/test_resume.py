@@ -21,11 +21,15 @@ from fieldcast.training.interrupts import SIGNALS, StopRequest, listen
 from fieldcast.training.loop import resume, train
 
 DRIVER = Path(__file__).with_name("driver.py")
+SHORT = {"windows.max_gap": "10 min", "windows.num_inputs": 2, "windows.num_targets": 2, "training.num_steps": 2}
 CASES = {
     "convgru": ("digits", {"training.accumulate": 2, "training.clip_norm": 0.5, "training.schedule.shape": "cosine"}),
     "trajgru": ("radar", {"windows.crop": 12, "training.optimizer": "sgd", "training.schedule.warmup_steps": 4}),
     "convlstm": ("radar", {"training.optimizer": "adamw", "training.precision": "bf16-mixed"}),
     "convlstm-stack": ("digits", {"training.teacher_steps": 5, "training.optimizer": "nadam", "loss.ssim": 0.1}),
+    "trajgru-attention-ode": ("radar", {"sampling.gaps": {"rate": 0.2}, **SHORT}),
+    "vid-ode": ("digits", {"sampling.task": "interpolate", "training.optimizer": "adamax", "training.num_steps": 3}),
+    "latent-ode": ("digits", {"sampling.jitter": 0.4, "training.num_steps": 3}),
 }
 
 

@@ -8,7 +8,7 @@ from fieldcast.benchmark.run_benchmark import Benchmark
 from fieldcast.benchmark.table import group_scores, printed_rows
 from fieldcast.evaluation import run_tally, with_baselines
 from fieldcast.models import Forecaster
-from fieldcast.report.cases import choose_cases, make_cases
+from fieldcast.report.cases import choose_cases, ensembles_of, make_cases
 from fieldcast.report.contents import ReportContents, ReportPart
 from fieldcast.report.page import write_report
 from fieldcast.report.run_report import read_environment
@@ -56,10 +56,9 @@ def report_benchmark(benchmark: Benchmark) -> Path:
 
 def _part(name: str, runs_by_model: dict[str, list[Run]]) -> ReportPart:
     """Scores of all models of a source and sampling, and cases that speak for and against the first of them."""
-    models: dict[str, Forecaster] = {}
-    for model, runs in runs_by_model.items():
-        models[model] = runs[0].model()
-    (first, *_), *_ = runs_by_model.values()
+    shown = {model: runs[0] for model, runs in runs_by_model.items()}
+    models: dict[str, Forecaster] = {model: run.model() for model, run in shown.items()}
+    first, *_ = shown.values()
     _, splits = first.samples()
     baselines, _ = with_baselines(first, splits["train"], torch.device("cpu"))
     baselines.pop(first.model_name)
@@ -69,5 +68,6 @@ def _part(name: str, runs_by_model: dict[str, list[Run]]) -> ReportPart:
     tally = run_tally(first)
     assert tally is not None
     choices = choose_cases(tally, first.model_name)
-    cases = make_cases(models | baselines, splits["test"], choices, first.config.training.precision)
+    precision = first.config.training.precision
+    cases = make_cases(models | baselines, splits["test"], choices, precision, ensembles_of(shown))
     return ReportPart(name, scores, cases)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fieldcast.data import Batch, Samples
 from fieldcast.data.dataset import spread
-from fieldcast.errors import ConfigError
 from fieldcast.evaluation.baselines import leave_out, with_baselines
 from fieldcast.evaluation.files import save_scores
 from fieldcast.evaluation.forecasts import draw_members, predict
@@ -60,9 +59,10 @@ def evaluate(
         times = read_sample_times(samples, numbers)
         models, absent = with_baselines(run, splits["train"], torch_device)
         models, unable = leave_out(models, times)
-        _check_draws(run, models[run.model_name])
         spaces = describe_spaces(source, samples.normalizer, settings)
         size = batch_size or samples.whole_maps(run.config.training.batch_size)
+        # Members of a batch are in memory together.
+        size = max(1, size // (settings.num_members or 1))
         scoring = _Scoring(models, samples, times, spaces, torch_device, size, run)
         tally = scoring.tally(numbers, processes)
         scores = make_table(tally, settings)
@@ -92,15 +92,6 @@ def _description(run: Run, samples: Samples, tally: Tally) -> dict[str, str | in
     }
 
 
-def _check_draws(run: Run, model: Forecaster) -> None:
-    num_members = run.config.evaluation.num_members
-    if num_members is not None and not model.draws:
-        raise ConfigError(
-            f"evaluation.num_members = {num_members}: {run.config.model_key} has one forecast for each input. "
-            "Leave it out, or choose a model that draws (`fieldcast models`)"
-        )
-
-
 @dataclass(frozen=True)
 class _Scoring:
     """What is scored on what, and how."""
@@ -120,10 +111,8 @@ class _Scoring:
         tally = Tally(
             self.spaces, stretches, self.times.seconds, in_time, self.samples.span, rounded=self.times.rounded
         )
-        # Members of a batch are in memory together.
-        size = max(1, self.batch_size // (self.run.config.evaluation.num_members or 1))
         for position in range(processes.rank, len(stretches), processes.count):
-            for some in batches_of(stretches[position].numbers, size):
+            for some in batches_of(stretches[position].numbers, self.batch_size):
                 self._add(tally, position, some)
         tally.gather(processes)
         return tally

@@ -1,9 +1,9 @@
 """Forecasts to look at: which samples, and the maps of every model side by side.
 
-Shapes: T input frames, S lead times, C variables, H rows, W columns.
+Shapes: M members, T input frames, S lead times, C variables, H rows, W columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import xarray as xr
 from fieldcast.data import Samples
 from fieldcast.data.source import Source, Variable
 from fieldcast.evaluation import Tally, predict
+from fieldcast.evaluation.forecasts import draw_members
 from fieldcast.evaluation.table import units_of
 from fieldcast.forecast import decode_times
 from fieldcast.lead_times import lead_labels
@@ -20,6 +21,7 @@ from fieldcast.metrics import METRICS
 from fieldcast.models import Forecaster
 from fieldcast.report.contents import MAIN_METRIC, OBSERVED, REFERENCE, Case
 from fieldcast.report.wording import number_label
+from fieldcast.run import Run
 
 
 class Choice(NamedTuple):
@@ -27,6 +29,13 @@ class Choice(NamedTuple):
 
     number: int
     reason: str
+
+
+class Ensemble(NamedTuple):
+    """What the random forecasts of a model were drawn by when it was scored: its run's seed, and how many."""
+
+    seed: int
+    num_members: int
 
 
 def choose_cases(tally: Tally, model: str) -> list[Choice]:
@@ -58,13 +67,30 @@ def choose_cases(tally: Tally, model: str) -> list[Choice]:
     return [Choice(number, reason) for number, reason in choices.items()]
 
 
+def ensembles_of(runs: Mapping[str, Run]) -> dict[str, Ensemble]:
+    """Of runs by the names of their models, those that are scored as ensembles."""
+    members = {name: run.config.evaluation.num_members for name, run in runs.items()}
+    return {name: Ensemble(runs[name].config.seed, number) for name, number in members.items() if number is not None}
+
+
 def make_cases(
-    models: dict[str, Forecaster], samples: Samples, choices: Sequence[Choice], precision: str = "float32"
+    models: dict[str, Forecaster],
+    samples: Samples,
+    choices: Sequence[Choice],
+    precision: str = "float32",
+    ensembles: Mapping[str, Ensemble] | None = None,
 ) -> list[Case]:
-    """What was observed and what each model forecasts for some samples: a case for each of them and variable."""
-    cases = []
+    """What was observed and what each model forecasts for some samples: a case for each of them and variable.
+
+    Of a model among the ``ensembles`` it is the mean of the members that its scores are of.
+    """
+    drawn, cases = ensembles or {}, []
     for number, reason in choices:
-        maps = _side_by_side(models, samples, number, precision)
+        forecasts = {}
+        for name, model in models.items():
+            label = f"{name}, ensemble mean" if name in drawn else name
+            forecasts[label] = _forecast(model, samples, number, precision, drawn.get(name))
+        maps = _side_by_side(forecasts, samples, number)
         for channel, variable in enumerate(samples.source.variables):
             attributes = {"long_name": title(variable), **variable.attributes, "units": variable.units}
             one = maps.isel(variable=channel).rename(variable.name).assign_attrs(attributes)
@@ -72,20 +98,28 @@ def make_cases(
     return cases
 
 
-def _side_by_side(models: dict[str, Forecaster], samples: Samples, number: int, precision: str) -> xr.DataArray:
+def _forecast(
+    model: Forecaster, samples: Samples, number: int, precision: str, ensemble: Ensemble | None
+) -> np.ndarray:
+    """Frames (S, C, H, W) of one sample in physical units, of an ensemble their mean."""
+    batch, device = samples.batch([number]), torch.device("cpu")
+    if ensemble is None:
+        return samples.normalizer.denormalise(predict(model, batch, device, precision))[0].numpy()
+    members = draw_members(model, batch, [(ensemble.seed, number)], ensemble.num_members, device, precision)
+    # As scores take it: the mean of values in physical units.
+    return samples.normalizer.denormalise(members).mean(0)[0].numpy()
+
+
+def _side_by_side(forecasts: dict[str, np.ndarray], samples: Samples, number: int) -> xr.DataArray:
     """Maps (panel, variable, lead_time, y, x) of one sample in order of time, in physical units; a model has none of
     its inputs."""
-    batch = samples.batch([number])
     observed = samples.frames(number)
     unknown = np.full_like(observed[: samples.windows.num_inputs], np.nan)
-    panels = [observed]
-    for model in models.values():
-        future = samples.normalizer.denormalise(predict(model, batch, torch.device("cpu"), precision))
-        panels.append(np.concatenate([unknown, future[0].numpy()]))
+    panels = [observed, *(np.concatenate([unknown, frames]) for frames in forecasts.values())]
     source = samples.source
     times = samples.times(number)
     coordinates = {
-        "panel": [OBSERVED, *models],
+        "panel": [OBSERVED, *forecasts],
         "lead_time": (times - samples.origin(number)).astype("timedelta64[ns]"),
         "valid_time": ("lead_time", _valid_times(times, source)),
         "is_input": ("lead_time", np.arange(len(times)) < samples.windows.num_inputs),

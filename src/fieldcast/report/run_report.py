@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fieldcast.evaluation import evaluate, load_scores, run_tally, with_baselines
-from fieldcast.report.cases import choose_cases, make_cases
+from fieldcast.report.cases import choose_cases, ensembles_of, make_cases
 from fieldcast.report.contents import ReportContents, ReportPart
 from fieldcast.report.page import write_report
 from fieldcast.run import Run
@@ -27,8 +27,8 @@ def report(run: Run, split: str = "test") -> Path:
     _, splits = run.samples()
     models, _ = with_baselines(run, splits["train"], torch.device("cpu"))
     models = {name: model for name, model in models.items() if name in tally.models}
-    precision = run.config.training.precision
-    cases = make_cases(models, splits[split], choose_cases(tally, run.model_name), precision)
+    choices, precision = choose_cases(tally, run.model_name), run.config.training.precision
+    cases = make_cases(models, splits[split], choices, precision, ensembles_of({run.model_name: run}))
     contents = ReportContents(
         title=f"{run.config.name}: {run.model_name} on {run.config.source.key}",
         parts=[ReportPart(run.config.name, scores, cases)],
