@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from contracts.test_model_contracts import CASES, LEARNED, MODELS, make, predict
+from contracts.test_model_contracts import CASES, LEARNED, MODELS, make, predict, tolerance
 
 from fieldcast.data import Batch
 from fieldcast.data.dataset import relative_times
@@ -81,12 +81,7 @@ def test_samples_with_their_own_times_are_as_alone(key, preset):
         for number in range(3):
             own = slice(number, number + 1)
             alone = model(inputs[own], input_times[own], target_times[own])
-            torch.testing.assert_close(together[own], alone, rtol=0, atol=1e-3 if _adaptive(model) else 1e-5)
-
-
-def _adaptive(model):
-    """Whether steps are chosen for the whole batch, so that a sample is as alone to the solver's tolerance."""
-    return "dopri5" in str(model.settings)
+            torch.testing.assert_close(together[own], alone, rtol=0, atol=tolerance(model))
 
 
 @BOTH
