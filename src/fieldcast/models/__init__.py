@@ -18,15 +18,15 @@ from fieldcast.models.convlstm import (
     ConvLSTMStackSettings,
 )
 from fieldcast.models.encoder_forecaster import (
+    ATTENTION_ODE_DEFAULTS,
     ATTENTION_PRESETS,
     CONVGRU_PRESETS,
+    ODE_DEFAULTS,
     ODE_PRESETS,
     TRAJGRU_PRESETS,
     ConvGRUSettings,
     EncoderForecaster,
-    TrajGRUAttentionODESettings,
     TrajGRUAttentionSettings,
-    TrajGRUODESettings,
     TrajGRUSettings,
 )
 from fieldcast.models.latent_ode import LATENT_ODE_PRESETS, LatentODE, LatentODESettings
@@ -47,8 +47,10 @@ MODELS = {
     "convgru": ModelRow(EncoderForecaster, ConvGRUSettings, CONVGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "trajgru": ModelRow(EncoderForecaster, TrajGRUSettings, TRAJGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "trajgru-attention": ModelRow(EncoderForecaster, TrajGRUAttentionSettings, ATTENTION_PRESETS, THESIS),
-    "trajgru-ode": ModelRow(EncoderForecaster, TrajGRUODESettings, ODE_PRESETS, THESIS),
-    "trajgru-attention-ode": ModelRow(EncoderForecaster, TrajGRUAttentionODESettings, ODE_PRESETS, THESIS),
+    "trajgru-ode": ModelRow(EncoderForecaster, TrajGRUAttentionSettings, ODE_PRESETS, THESIS, ODE_DEFAULTS),
+    "trajgru-attention-ode": ModelRow(
+        EncoderForecaster, TrajGRUAttentionSettings, ODE_PRESETS, THESIS, ATTENTION_ODE_DEFAULTS
+    ),
     "convlstm": ModelRow(ConvLSTM, ConvLSTMSettings, CONVLSTM_PRESETS, "Shi et al. 2015, arXiv:1506.04214"),
     "convlstm-stack": ModelRow(
         ConvLSTMStack, ConvLSTMStackSettings, CONVLSTM_STACK_PRESETS, "OpenSTL, Tan et al. 2023, arXiv:2306.11249"
@@ -60,7 +62,7 @@ MODELS = {
 
 
 def model_settings(values: dict) -> tuple[str, ModelSettings]:
-    """Read a [model] table: ``key``, perhaps ``preset``, and settings that override the preset's.
+    """Read a [model] table: ``key``, perhaps ``preset``, and settings that override the preset's and the defaults.
 
     Raises:
         ConfigError: for an unknown model, preset or setting.
@@ -71,7 +73,8 @@ def model_settings(values: dict) -> tuple[str, ModelSettings]:
     key, preset = values.pop("key"), values.pop("preset", None)
     row: ModelRow = look_up(MODELS, key, "model")
     published = look_up(row.presets, preset, f"preset of {key}") if preset is not None else {}
-    return key, read_settings(row.settings, merge_tables(published, values), "model", ("key", "preset"))
+    values = merge_tables(merge_tables(row.defaults, published), values)
+    return key, read_settings(row.settings, values, "model", ("key", "preset"))
 
 
 def build(key: str, preset: str | None = None, num_channels: int = 1, **settings) -> Forecaster:

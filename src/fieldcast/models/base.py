@@ -4,7 +4,7 @@ Shapes: B batch, T input frames, S target frames, C channels, H rows, W columns.
 """
 
 import abc
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -150,12 +150,16 @@ class ModelSettings(Settings):
 
 
 class ModelRow(NamedTuple):
-    """A row of the table of models: how to build it, its published settings, and where it comes from."""
+    """A row of the table of models: how to build it, its published settings, and where it comes from.
+
+    ``defaults`` go before those of the settings, for models that are made of the same parts.
+    """
 
     forecaster: type[Forecaster]
     settings: type[ModelSettings]
     presets: dict[str, dict]
     paper: str
+    defaults: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -2,26 +2,26 @@
 
 from fieldcast.models.encoder_forecaster.model import EncoderForecaster
 from fieldcast.models.encoder_forecaster.settings import (
+    ATTENTION_ODE_DEFAULTS,
     ATTENTION_PRESETS,
     CONVGRU_PRESETS,
+    ODE_DEFAULTS,
     ODE_PRESETS,
     TRAJGRU_PRESETS,
     ConvGRUSettings,
-    TrajGRUAttentionODESettings,
     TrajGRUAttentionSettings,
-    TrajGRUODESettings,
     TrajGRUSettings,
 )
 
 __all__ = [
+    "ATTENTION_ODE_DEFAULTS",
     "ATTENTION_PRESETS",
     "CONVGRU_PRESETS",
+    "ODE_DEFAULTS",
     "ODE_PRESETS",
     "TRAJGRU_PRESETS",
     "ConvGRUSettings",
     "EncoderForecaster",
-    "TrajGRUAttentionODESettings",
     "TrajGRUAttentionSettings",
-    "TrajGRUODESettings",
     "TrajGRUSettings",
 ]

@@ -77,10 +77,10 @@ class TrajGRUSettings(EncoderForecasterSettings):
 
 
 class TrajGRUAttentionSettings(TrajGRUSettings):
-    """Settings of ``trajgru-attention``; layers are numbered from 1 at the bottom.
+    """Settings of ``trajgru-attention``, ``trajgru-ode`` and both in one; layers are numbered from 1 at the bottom.
 
     A row of the thesis' table B.1 such as en_a23_de_a21 is ``encoder_attention = [2, 3]``, ``decoder_attention =
-    [1, 2]``. ``ode`` guides every layer of the forecaster, as in ``trajgru-ode``.
+    [1, 2]``. ``ode`` guides every layer of the forecaster.
     """
 
     encoder_attention: TupleOf[Count] = (2, 3)
@@ -101,19 +101,6 @@ class TrajGRUAttentionSettings(TrajGRUSettings):
                 "set zigzag = true or leave layer 1 out"
             )
         return self
-
-
-class TrajGRUODESettings(TrajGRUAttentionSettings):
-    """Settings of ``trajgru-ode``."""
-
-    decoder_attention: TupleOf[Count] = ()
-    ode: ODESettings | None = ODESettings(width=48, depth=1)
-
-
-class TrajGRUAttentionODESettings(TrajGRUAttentionSettings):
-    """Settings of ``trajgru-attention-ode``."""
-
-    ode: ODESettings | None = ODESettings(width=48, depth=1)
 
 
 _THESIS = {
@@ -144,7 +131,10 @@ TRAJGRU_PRESETS: dict[str, dict] = {
     **{f"hko7-mnist-l{links}": {**_HKO_FLOW, "num_links": links} for links in (5, 9, 13, 17)},
 }
 ATTENTION_PRESETS = _THESIS_FLOW
+# What distinguishes the three models, unless a preset or a setting says otherwise.
+ATTENTION_ODE_DEFAULTS: dict = {"ode": {"width": 48, "depth": 1}}
+ODE_DEFAULTS = {**ATTENTION_ODE_DEFAULTS, "decoder_attention": []}
 ODE_PRESETS: dict[str, dict] = {
-    "thesis-mnist": {**_THESIS_FLOW["thesis-mnist"], "ode": {"width": 48, "depth": 1}},
+    "thesis-mnist": {**_THESIS_FLOW["thesis-mnist"], **ATTENTION_ODE_DEFAULTS},
     "thesis-radar": {**_THESIS_FLOW["thesis-radar"], "ode": {"width": 64, "depth": 2}},
 }
