@@ -74,10 +74,13 @@ def _print_blocks(rows: list[dict[str, Any]]) -> None:
 
 
 def _block_row(row: dict[str, Any]) -> dict[str, str]:
+    from fieldcast.benchmark.table import spread_text
+
     cells = {"Model": str(row["model"]), "Seeds": "" if row["baseline"] else f"{row['done']}/{row['seeds']}"}
     for label, score in row["scores"].items():
         text = "" if score["mean"] is None else f"{score['mean']:#.5g}"
-        cells[label.partition(" (")[0]] = f"{text} ± {score['spread']:.2g}" if score["spread"] else text
+        spread = f" ± {spread_text(score['spread'])}" if score["spread"] else ""
+        cells[label.partition(" (")[0]] = text + spread
     return cells
 
 

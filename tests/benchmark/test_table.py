@@ -16,6 +16,7 @@ from fieldcast.benchmark.table import (
     printed_rows,
     restated_rows,
     save_table,
+    spread_text,
     table_rows,
 )
 from fieldcast.errors import ConfigError
@@ -266,3 +267,10 @@ def test_seeds_of_a_model_that_ignores_times_are_one_row(small_benchmark, tmp_pa
     assert [(row["model"], row.get("done")) for row in rows] == [("trajgru (times ignored)", 2), ("persistence", None)]
     assert rows[0]["scores"]["mse"]["mean"] == pytest.approx(2)
     assert [row["model"] for row in restated_rows(rows, "thesis")] == ["trajgru (times ignored)", "persistence"]
+
+
+@pytest.mark.parametrize(
+    ("spread", "text"), [(0.0123, "0.012"), (7.04, "7"), (99.4, "99"), (99.6, "100"), (183.2, "183")]
+)
+def test_a_spread_has_two_digits_and_no_exponent(spread, text):
+    assert spread_text(spread) == text

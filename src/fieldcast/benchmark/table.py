@@ -252,12 +252,17 @@ COSTS = (
 )
 
 
+def spread_text(spread: float) -> str:
+    """A standard deviation with two digits, and as a plain number."""
+    return f"{spread:.0f}" if spread >= 99.5 else f"{spread:.2g}"
+
+
 def _score_text(cell: dict[str, Any] | None, heading: str) -> str:
     if cell is None or cell["mean"] is None:
         return ""
     text = f"{cell['mean']:.4g}"
     if cell["spread"]:
-        text += f" ± {cell['spread']:.2g}"
+        text += f" ± {spread_text(cell['spread'])}"
     if cell["low"] is not None and cell["high"] is not None:
         text += f" [{cell['low']:.4g}, {cell['high']:.4g}]"
     units = cell["units"]
