@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latent_fixtures import TARGET_TIMES, batch_at, make_latent, seen, train_a_little
 from oracles import latent_ode as oracle
 from torch import distributions as laws
 
-from fieldcast.data import Batch
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.evolve import ODE, ODESettings
 from fieldcast.layers.frame_codec import FrameDecoder, FrameEncoder, Gaussian
@@ -25,32 +25,15 @@ SMALL = {
     "recognition": {"width": 4, "depth": 0, "solver": "euler", "max_step": 0.4},
     "generation": {"width": 5, "depth": 1, "solver": "rk4", "max_step": 0.7},
 }
-# Before, between, at and after the inputs, and otherwise in each sample.
 INPUT_TIMES = torch.tensor([[-3.1, -1.2, 0.0], [-2.0, -1.7, 0.0]], dtype=torch.float64)
-TARGET_TIMES = torch.tensor([[-4.0, -2.5, -1.2, 0.0, 1.3], [0.2, 0.9, 1.0, 4.0, 4.1]], dtype=torch.float64)
 
 
-def make(seed=0, num_channels=2, **options):
-    torch.manual_seed(seed)
-    model = build("latent-ode", num_channels=num_channels, **{**SMALL, **options}).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.4 * torch.randn_like(parameter))
-    return model.eval(), {name: value.numpy() for name, value in model.state_dict().items()}
+def make(seed=0, **options):
+    return make_latent("latent-ode", seed, **{**SMALL, **options})
 
 
-def batch_of(size=(12, 8), input_times=INPUT_TIMES, target_times=TARGET_TIMES, num_channels=2):
-    generator = torch.Generator().manual_seed(5)
-    inputs, targets = (
-        torch.rand(*times.shape, num_channels, *size, generator=generator, dtype=torch.float64)
-        for times in (input_times, target_times)
-    )
-    valid, origin = torch.ones_like(targets, dtype=torch.bool), torch.zeros(len(inputs), dtype=torch.int64)
-    return Batch(inputs, input_times, targets, target_times, valid, origin)
-
-
-def seen(batch):
-    return batch.inputs, batch.input_times, batch.target_times
+def batch_of(input_times=INPUT_TIMES, **options):
+    return batch_at(input_times, **options)
 
 
 def plain_posterior(weights, batch, sample):
@@ -235,17 +218,7 @@ def test_members_scatter_about_the_forecast_as_far_as_the_posterior_does():
 
 
 def test_a_few_steps_lower_the_loss():
-    torch.manual_seed(0)
-    model, batch = build("latent-ode", num_channels=2, **SMALL).double().train(), batch_of()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    losses = []
-    for _ in range(20):
-        optimizer.zero_grad()
-        frames, penalties = model.forward_train(batch)
-        loss = (frames - batch.targets).square().mean() + sum(penalties.values())
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train_a_little("latent-ode", batch_of(), **SMALL)
     assert losses[-1] < 0.6 * losses[0]
 
 
