@@ -24,6 +24,8 @@ from fieldcast.report.training_curves import column, spans_decades
 MARKERS = "osD^vP"
 MAX_CURVES_IN_ROW = 3
 MAX_SHEET_COLUMNS = 6
+MAX_MODELS_IN_LEGEND = 3
+MAX_CURVES_IN_COLUMN = 9
 MAP_WIDTH = 1.9  # inches
 GAP = 0.015  # around a map, as a share of its cell
 RESOLUTION = 160  # dots per inch
@@ -95,7 +97,13 @@ def training_figure(histories: dict[str, list[dict]]) -> Figure:
     upper.set_ylabel("loss")
     lower.set_ylabel("learning rate")
     lower.set_xlabel("step")
-    upper.legend(frameon=False, fontsize="small")
+    if len(histories) <= MAX_MODELS_IN_LEGEND:
+        upper.legend(frameon=False, fontsize="small")
+    else:
+        # Many names leave no room for the curves: they stand beside them.
+        num_columns = math.ceil(len(histories) / MAX_CURVES_IN_COLUMN)
+        figure.set_figwidth(figure.get_figwidth() + 2.4 * num_columns)
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small", ncols=num_columns)
     for axes in (upper, lower):
         _dress(axes)
     return figure
