@@ -87,7 +87,7 @@ class TestCommands:
         code, out, _ = call("train", toml, "--device", "cpu", "--set", "training.num_steps=1")
         assert (code, out) == (0, "runs/tiny\n")
 
-    @pytest.mark.parametrize("convention", ["fieldcast", "thesis", "openstl"])
+    @pytest.mark.parametrize("convention", ["fieldcast", "thesis"])
     def test_evaluate_as_json(self, call, tiny_run, convention):  # noqa: F811
         code, out, _ = call("evaluate", tiny_run.folder, "--json", "--num-samples", 2, "--convention", convention)
         assert code == 0
@@ -344,7 +344,7 @@ class TestProcess:
         # Time of the processor, since a test may share its machine.
         assert best < 2
 
-    @pytest.mark.parametrize("command", ["models | head -1", "models --json | true"])
+    @pytest.mark.parametrize("command", ["metrics | head -1", "metrics --json | true"])
     def test_a_broken_pipe_is_quiet(self, command):
         found = subprocess.run(
             f"'{sys.executable}' -m fieldcast.cli {command}",

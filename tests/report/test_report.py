@@ -216,6 +216,7 @@ def test_awkward_contents_still_make_a_page(changes):
     assert "nan" not in re.sub(r"<(script|style)>.*?</\1>|base64,[^\"]*", "", text, flags=re.S).lower().split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [changes for changes in AWKWARD if changes.keys() & {"cases", "histories"}])
 def test_awkward_contents_still_make_figures(changes, tmp_path):
     write_report(bare_contents(**{"scores": ONE_METRIC, **changes}), tmp_path)
