@@ -100,12 +100,11 @@ class TestCommands:
         assert low is None or low <= document["overall"][0]["convgru"] <= high
         assert document["scores"]["mse"]["physical"]["persistence"]["overall"] > 0
 
-    @pytest.mark.parametrize(("convention", "word"), [("fieldcast", "(mm/h)^2"), ("thesis", "x 10^4")])
-    def test_evaluate_as_a_table(self, call, tiny_run, convention, word):  # noqa: F811
-        code, out, err = call("evaluate", tiny_run.folder, "--split", "validation", "--convention", convention)
+    def test_evaluate_as_a_table(self, call, tiny_run):  # noqa: F811
+        code, out, err = call("evaluate", tiny_run.folder, "--split", "validation", "--convention", "fieldcast")
         assert (code, err) == (0, "")
         assert "split validation" in out
-        assert word in out
+        assert "(mm/h)^2" in out
         assert [line.split()[0] for line in out.splitlines() if line.startswith("+")] == ["+5", "+10", "+15"]
         assert "independent blocks" in out
         assert "against the baselines" in out

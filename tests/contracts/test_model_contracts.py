@@ -80,8 +80,14 @@ def tolerance(model):
 CASES = distinct_cases()
 LEARNED = [case for case in CASES if MODELS[case[0]].forecaster.trained]
 
+
+def presets_slowly(cases):
+    """The cases, those of presets marked slow: of each kind of weights the defaults are tested every time."""
+    return [case if case[1] is None else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
 every_model = pytest.mark.parametrize("key", MODELS)
-every_case = pytest.mark.parametrize(("key", "preset"), CASES)
+every_case = pytest.mark.parametrize(("key", "preset"), presets_slowly(CASES))
 every_learned_case = pytest.mark.parametrize(("key", "preset"), LEARNED)
 
 

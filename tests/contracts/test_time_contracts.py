@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from contracts.test_model_contracts import CASES, LEARNED, MODELS, make, predict, tolerance
+from contracts.test_model_contracts import CASES, LEARNED, MODELS, make, predict, presets_slowly, tolerance
 
 from fieldcast.data import Batch
 from fieldcast.data.dataset import relative_times
@@ -19,12 +19,14 @@ def has(flag, cases):
         return [case for case in cases if getattr(build(*case), flag)]
 
 
-ANY_INPUTS = pytest.mark.parametrize(("key", "preset"), has("irregular_inputs", LEARNED))
-ANY_TARGETS = pytest.mark.parametrize(("key", "preset"), has("irregular_targets", LEARNED))
-BOTH = pytest.mark.parametrize(
-    ("key", "preset"), [case for case in has("irregular_inputs", CASES) if case in has("irregular_targets", CASES)]
-)
-INTERPOLATING = pytest.mark.parametrize(("key", "preset"), has("interpolates", CASES))
+def parametrize(cases):
+    return pytest.mark.parametrize(("key", "preset"), presets_slowly(cases))
+
+
+ANY_INPUTS = parametrize(has("irregular_inputs", LEARNED))
+ANY_TARGETS = parametrize(has("irregular_targets", LEARNED))
+BOTH = parametrize([case for case in has("irregular_inputs", CASES) if case in has("irregular_targets", CASES)])
+INTERPOLATING = parametrize(has("interpolates", CASES))
 
 
 def draw(input_times=INPUT_TIMES, target_times=TARGET_TIMES, size=(13, 17)):

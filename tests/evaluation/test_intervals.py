@@ -74,6 +74,7 @@ def test_intervals_of_independent_errors_hold_the_truth_as_often_as_they_say():
     assert coverage(0.0, 100, 120, in_time=False) == pytest.approx(0.95, abs=0.05)
 
 
+@pytest.mark.slow
 def test_blocks_from_the_autocorrelation_make_intervals_of_dependent_errors_hold():
     in_blocks = coverage(0.8, 300, 80)
     assert in_blocks > 0.83
