@@ -49,3 +49,16 @@ def train_a_little(key, batch, **settings):
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def check_that_a_batch_is_its_samples_alone(model, batch):
+    with torch.no_grad():
+        together = model(*seen(batch))
+        for sample in range(2):
+            alone = model(*seen(batch[sample : sample + 1]))
+            torch.testing.assert_close(together[sample : sample + 1], alone, rtol=0, atol=1e-12)
+
+
+def check_that_the_clock_may_start_anywhere(model, batch):
+    shifted = model(batch.inputs, batch.input_times + 7, batch.target_times + 7)
+    torch.testing.assert_close(shifted, model(*seen(batch)), rtol=0, atol=1e-10)

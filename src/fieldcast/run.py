@@ -49,7 +49,7 @@ class Run:
     @property
     def model_name(self) -> str:
         """What tables call the model: its key, and whether it was made to ignore times."""
-        return self.config.model_key + (" (times ignored)" if self.config.model.ignore_times else "")
+        return self.config.model.name_in_tables(self.config.model_key)
 
     @property
     def checkpoint_folder(self) -> Path:

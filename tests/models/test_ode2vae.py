@@ -7,7 +7,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from latent_fixtures import TARGET_TIMES, batch_at, make_latent, seen, train_a_little
+from latent_fixtures import (
+    TARGET_TIMES,
+    batch_at,
+    check_that_a_batch_is_its_samples_alone,
+    check_that_the_clock_may_start_anywhere,
+    make_latent,
+    seen,
+    train_a_little,
+)
 from oracles import ode2vae as oracle
 from torch import distributions as laws
 
@@ -185,18 +193,11 @@ def test_without_forces_a_position_moves_in_a_straight_line():
 
 
 def test_a_batch_is_its_samples_alone():
-    (model, _), batch = make(), batch_of(size=(9, 11))
-    with torch.no_grad():
-        together = model(*seen(batch))
-        for sample in range(2):
-            alone = model(*seen(batch[sample : sample + 1]))
-            torch.testing.assert_close(together[sample : sample + 1], alone, rtol=0, atol=1e-12)
+    check_that_a_batch_is_its_samples_alone(make()[0], batch_of(size=(9, 11)))
 
 
 def test_where_the_clock_starts_changes_nothing():
-    (model, _), batch = make(), batch_of()
-    shifted = model(batch.inputs, batch.input_times + 7, batch.target_times + 7)
-    torch.testing.assert_close(shifted, model(*seen(batch)), rtol=0, atol=1e-10)
+    check_that_the_clock_may_start_anywhere(make()[0], batch_of())
 
 
 @pytest.mark.parametrize("place", range(4))

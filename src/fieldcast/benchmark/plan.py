@@ -85,7 +85,7 @@ class Job:
     @property
     def label(self) -> str:
         """What tables call its model: its name, and whether it was made to ignore times."""
-        return self.model + (" (times ignored)" if self.config.model.ignore_times else "")
+        return self.config.model.name_in_tables(self.model)
 
     @property
     def group(self) -> tuple[str, str]:
@@ -232,10 +232,4 @@ def _inability(config: RunConfig) -> str | None:
     # What a model can take may depend on its parts: it has to be built, without memory.
     with torch.device("meta"):
         model = build_model(config, num_channels=1)
-    if plan.between and not model.interpolates:
-        return "does not interpolate"
-    if irregular_inputs and not model.irregular_inputs:
-        return "takes inputs one cadence apart only"
-    if irregular_targets and not model.irregular_targets:
-        return "forecasts at whole cadences only"
-    return None
+    return model.inability(not irregular_inputs, not irregular_targets, plan.between)

@@ -53,15 +53,7 @@ class SampleTimes:
 
     def inability(self, model: Forecaster) -> str | None:
         """What keeps a model from forecasting these samples, or None."""
-        if model.ignore_times:
-            return None
-        if self.any_between and not model.interpolates:
-            return "does not interpolate"
-        if not (self.regular_inputs or model.irregular_inputs):
-            return "takes inputs one cadence apart only"
-        if not (self.regular_targets or model.irregular_targets):
-            return "forecasts at whole cadences only"
-        return None
+        return model.inability(self.regular_inputs, self.regular_targets, self.any_between)
 
 
 def read_sample_times(samples: Samples, numbers: Sequence[int]) -> SampleTimes:

@@ -56,9 +56,7 @@ class MotionAttention(nn.Module):
         num_new = times.shape[1]
         features = self.past(frames).chunk(num_new)
         for number, frame in enumerate(frames.chunk(num_new)):
-            last = memory[-1] if memory else None
-            moment = self._moment(frame, features[number], times[:, number], last)
-            memory = (*memory, moment)[-self.window :] if self.window else (*memory, moment)
+            memory = self._add(memory, frame, features[number], times[:, number])
         return memory
 
     def forward(self, frames: Tensor, times: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
@@ -73,13 +71,13 @@ class MotionAttention(nn.Module):
         attended = []
         parts = zip(frames.chunk(num_new), features.chunk(num_new), shifts.chunk(num_new), strict=True)
         for number, (frame, own, shift) in enumerate(parts):
-            moment = self._moment(frame, own, times[:, number], memory[-1] if memory else None)
-            memory = (*memory, moment)
-            memory = memory[-self.window :] if self.window else memory
+            memory = self._add(memory, frame, own, times[:, number])
             attended.append(self._attend(shift, memory))
         return attended[0] if num_new == 1 else torch.cat(attended), memory
 
-    def _moment(self, frame: Tensor, features: Tensor, time: Tensor, last: Moment | None) -> Moment:
+    def _add(self, memory: Memory, frame: Tensor, features: Tensor, time: Tensor) -> Memory:
+        """The newest map beside those that are kept, as many as the window holds."""
+        last = memory[-1] if memory else None
         mean = _mean(frame)
         if last is None:
             velocity = acceleration = mean
@@ -89,7 +87,9 @@ class MotionAttention(nn.Module):
             velocity = change / elapsed
             acceleration = (velocity - last.velocity) / elapsed
         keys = torch.cat([time[:, None].expand_as(mean), velocity, acceleration], dim=1)
-        return Moment(frame, features, time, mean, velocity, self._linear(keys, slice(None, -mean.shape[1]), True))
+        score = self._linear(keys, slice(None, -mean.shape[1]), True)
+        memory = (*memory, Moment(frame, features, time, mean, velocity, score))
+        return memory[-self.window :] if self.window else memory
 
     def _attend(self, shift: Tensor, memory: Memory) -> Tensor:
         correlation = MeanTanh.apply(shift, *[moment.features for moment in memory])

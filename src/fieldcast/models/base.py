@@ -71,8 +71,7 @@ class Forecaster(nn.Module, abc.ABC):
 
     def draw(self, inputs: Tensor, input_times: Tensor, target_times: Tensor) -> Tensor:
         """One forecast at random for each sample, by torch's generator, of a model that ``draws``; see ``forward``."""
-        assert self.draws, "this model has one forecast for each input"
-        raise NotImplementedError
+        raise AssertionError("this model has one forecast for each input")
 
     def seen_times(self, input_times: Tensor, target_times: Tensor) -> tuple[Tensor, Tensor]:
         """Both times as the model is to take them, checked: one cadence apart under ``ignore_times``.
@@ -93,6 +92,24 @@ class Forecaster(nn.Module, abc.ABC):
             odd = ((target_times - steps).abs() > TIME_TOLERANCE) | (steps < 1)
             _refuse_irregular("targets", target_times, odd.any(dim=1))
         return input_times, target_times
+
+    def inability(self, regular_inputs: bool, regular_targets: bool, any_between: bool) -> str | None:
+        """What keeps the model from taking samples of this kind, or None.
+
+        Args:
+            regular_inputs: whether the inputs of every sample are one cadence apart.
+            regular_targets: whether every target is at a whole number of cadences after the last input.
+            any_between: whether some target comes before a sample's last input.
+        """
+        if self.ignore_times:
+            return None
+        if any_between and not self.interpolates:
+            return "does not interpolate"
+        if not (regular_inputs or self.irregular_inputs):
+            return "takes inputs one cadence apart only"
+        if not (regular_targets or self.irregular_targets):
+            return "forecasts at whole cadences only"
+        return None
 
     def target_steps(self, input_times: Tensor, target_times: Tensor) -> Tensor:
         """Target times as counts of steps after the last input (B, S), for a model that sees only steps.
@@ -147,6 +164,10 @@ class ModelSettings(Settings):
     """Settings that every model has."""
 
     ignore_times: bool = False
+
+    def name_in_tables(self, name: str) -> str:
+        """A model's name with the mark of one that was made to ignore times."""
+        return f"{name} (times ignored)" if self.ignore_times else name
 
 
 class ModelRow(NamedTuple):

@@ -24,14 +24,15 @@ from fieldcast.models.encoder_forecaster.settings import (
     TrajGRUAttentionSettings,
     TrajGRUSettings,
 )
-from fieldcast.models.encoder_forecaster.unroll import Change, unroll
+from fieldcast.models.encoder_forecaster.unroll import Change, joined, unroll
 
 
 class Reading(NamedTuple):
-    """What the encoder hands over: each layer's last state, and all its hidden maps (T B, D, H, W), bottom first."""
+    """What the encoder hands over: each layer's last state, bottom first, and by the number of a layer that the decoder
+    attends to, all its hidden maps (T B, D, H, W)."""
 
     states: list[Any]
-    hidden: list[Tensor]
+    hidden: dict[str, Tensor]
 
 
 class EncoderForecaster(Forecaster):
@@ -135,7 +136,7 @@ class EncoderForecaster(Forecaster):
             frames = with_coordinates(frames)
         states: list[Any] = [None] * len(self.encoder)
         memories: list[Any] = [()] * len(self.encoder)
-        hidden: list[list[Tensor]] = [[] for _ in self.encoder]
+        hidden: dict[str, list[Tensor]] = {layer: [] for layer in self.decoder_attention}
         elapsed = torch.diff(input_times, dim=1, prepend=input_times[:, :1])
         for part in self._parts(num_inputs):
             maps = frames[part.start * batch : part.stop * batch]
@@ -149,8 +150,9 @@ class EncoderForecaster(Forecaster):
                 states[layer] = cell.start(maps[:batch]) if states[layer] is None else states[layer]
                 before = self._evolve(self.encoder_evolutions, layer, elapsed[:, part])
                 maps, states[layer] = unroll(cell, maps, states[layer], part.stop - part.start, before)
-                hidden[layer].append(maps)
-        return Reading(states, [maps[0] if len(maps) == 1 else torch.cat(maps) for maps in hidden])
+                if str(layer) in hidden:
+                    hidden[str(layer)].append(maps)
+        return Reading(states, {layer: joined(maps) for layer, maps in hidden.items()})
 
     def forecast(self, reading: Reading, input_times: Tensor, target_times: Tensor) -> Tensor:
         """Write frames (S, B, C, H, W) at target times (B, S), a step for each, from what was read at input times."""
@@ -162,8 +164,7 @@ class EncoderForecaster(Forecaster):
         ]
         guides = [update.project(ahead) for update, ahead in zip(self.ode_updates, foreseen, strict=True)]
         memories = {
-            layer: attend.start(reading.hidden[int(layer)], input_times)
-            for layer, attend in self.decoder_attention.items()
+            layer: attend.start(reading.hidden[layer], input_times) for layer, attend in self.decoder_attention.items()
         }
         dropped = self.decoder_zigzag.seed(states[0].hidden) if self.decoder_zigzag is not None else None
         elapsed = torch.diff(target_times, dim=1, prepend=torch.zeros_like(target_times[:, :1]))
@@ -190,7 +191,7 @@ class EncoderForecaster(Forecaster):
             written.append(maps if image is None else image)
             if self.decoder_zigzag is not None and part.stop < num_targets:
                 dropped = self.decoder_zigzag.drop(maps)
-        frames = written[0] if len(written) == 1 else torch.cat(written)
+        frames = joined(written)
         frames = self.output(functional.leaky_relu(self.head(frames), LEAKY_SLOPE))
         return widen(frames).unflatten(0, (num_targets, -1))
 

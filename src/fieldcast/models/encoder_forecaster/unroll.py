@@ -44,4 +44,9 @@ def unroll(
         state = cell.update(projection, state)
         state = after(step, state) if after else state
         hidden.append(state.hidden)
-    return hidden[0] if num_steps == 1 else torch.cat(hidden), state
+    return joined(hidden), state
+
+
+def joined(maps: list[Tensor]) -> Tensor:
+    """Maps of some steps, time first; of one step without a copy."""
+    return maps[0] if len(maps) == 1 else torch.cat(maps)
