@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hko7_fixtures import write_hko7
+from river_fixtures import write_rivers
 
 from fieldcast.config import load_config, read_toml
 from fieldcast.data.samples import radar_sample_path
@@ -26,7 +27,9 @@ ODES = ("ode", "encoder_ode", "decoder_ode")
 def shrink(path, digits_file, folder) -> tuple[str, ...]:
     """What to set so that two steps take a moment and need no data from elsewhere."""
     values, config = read_toml(path), load_config(path)
-    found = [*SMALL, f"model.widths={[4] * len(config.model.widths)}"]
+    found = list(SMALL)
+    if hasattr(config.model, "widths"):
+        found.append(f"model.widths={[4] * len(config.model.widths)}")
     found += [f"model.{name}={value}" for name, value in NARROW.items() if hasattr(config.model, name)]
     found += [f"model.{name}.width=4" for name in ODES if getattr(config.model, name, None) is not None]
     if values["source"]["key"] == "netcdf":
@@ -37,6 +40,13 @@ def shrink(path, digits_file, folder) -> tuple[str, ...]:
     elif values["source"]["key"] == "hko7":
         found += [f"source.{name}='{value}'" for name, value in write_hko7(folder, num_frames=25).items()]
         found += ["model.down_widths=[4, 4, 4]", "model.up_widths=[4, 4, 4]"]
+    elif values["source"]["key"] == "runoff":
+        weather, flow = write_rivers(folder)
+        found += [f"source.paths='{weather}'", f"source.flow='{flow}'", "source.variables=['rain', 'warmth']"]
+        found += [f"source.{name}='flow'" for name in ("flow_variable", "usual_variable") if name in values["source"]]
+        found += ["splits.train=0.5", "splits.validation=0.25", "splits.test=0.25", "windows.num_inputs=5"]
+        found += ["model.hidden_width=3", "model.head_widths=[4, 4]", "training.precision='float32'"]
+        found += ["model.map_size=[5, 6]", "model.num_stations=4"]
     else:
         pytest.fail(f"{path} has a source that this test does not know: say here where small data come from")
     return tuple(found)

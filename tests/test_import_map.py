@@ -109,7 +109,19 @@ def test_help_is_printed():
 
 
 # Each before those whose modules it imports.
-PUBLIC_FUNCTIONS = ["demo", "benchmark", "report", "forecast", "fill", "evaluate", "verify", "resume", "train", "build"]
+PUBLIC_FUNCTIONS = [
+    "demo",
+    "benchmark",
+    "report",
+    "explain",
+    "forecast",
+    "fill",
+    "evaluate",
+    "verify",
+    "resume",
+    "train",
+    "build",
+]
 
 
 def test_public_functions_are_not_hidden_by_modules_of_the_same_name():

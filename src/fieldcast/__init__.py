@@ -27,6 +27,7 @@ _HOMES = {
     "forecast": "fieldcast.forecast",
     "save_forecast": "fieldcast.forecast",
     "fill": "fieldcast.fill",
+    "explain": "fieldcast.explain",
     "report": "fieldcast.report.run_report",
     "benchmark": "fieldcast.benchmark.run_benchmark",
     "demo": "fieldcast.demo",

@@ -4,19 +4,17 @@ Results go to standard output, messages to standard error. Nothing here imports 
 """
 
 import json
-import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fieldcast.errors import ConfigError, FieldcastError, OutOfResources
-from fieldcast.printing import print_benchmark, print_scores, print_table
+from fieldcast.errors import ConfigError
+from fieldcast.plain_errors import plain_errors
+from fieldcast.printing import print_benchmark, print_fidelity, print_scores, print_table
 
 app = typer.Typer(
     help="Learn, forecast, verify and explain fields that move.",
@@ -160,6 +158,54 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 
 @app.command()
+def explain(
+    run: RunFolder,
+    station: Annotated[
+        list[str] | None, typer.Option(help="A river by name, several times for several; none: all.")
+    ] = None,
+    pixel: Annotated[str | None, typer.Option(help="Of a map: --pixel ROW,COLUMN, counted from 0.")] = None,
+    region: Annotated[str | None, typer.Option(help="Of a map, its mean: --region 10:20,30:50.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Which variable of a map; default the first.")] = None,
+    minutes: Annotated[list[float] | None, typer.Option(help="Lead times: --minutes 30 60.")] = None,
+    surrogate: Annotated[
+        str | None, typer.Option(help="average, local, reference, 'best sequence', optimal, 'least squares'.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="The sequence of the test split that ends then, UTC.")] = None,
+    sequences: Annotated[int, typer.Option(help="Training sequences that kernels are made of.")] = 100,
+    compare: Annotated[bool, typer.Option("--compare", help="Make and judge every surrogate.")] = False,
+    attribute: Annotated[
+        bool, typer.Option("--attribute", help="Integrated gradients and occlusion beside the kernels.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="NetCDF file; default RUN/kernels.nc.")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Tell which field, where and how long ago, moves a river, a pixel or a region, by linear kernels, on a page."""
+    from fieldcast.explain.kernel_file import FILE, save_kernels
+    from fieldcast.explain.run_explain import ExplainSettings
+    from fieldcast.explain.run_explain import explain as run_explain
+    from fieldcast.explain.targets import read_place
+    from fieldcast.processes import is_first_process
+    from fieldcast.report.kernels import write_kernels_page
+    from fieldcast.run import Run
+    from fieldcast.settings import read_settings
+
+    path = output or run / FILE
+    _check_output(path, overwrite)
+    chosen = {"surrogate": surrogate, "at": at, "num_sequences": sequences, "compare": compare}
+    settings = read_settings(ExplainSettings, {**chosen, "attribute": attribute, "precision": precision}, "explain")
+    place = read_place(pixel, region, variable)
+    kernels = run_explain(Run(run), station, place, minutes or (), settings, device)
+    if is_first_process():
+        save_kernels(kernels, path)
+        page = write_kernels_page(kernels, path.with_suffix(".html"))
+        print_fidelity(kernels, as_json)
+        print(f"kernels: {path}\npage:    {page}", file=sys.stderr)
+
+
+@app.command()
 def report(run: RunFolder, split: Annotated[str, typer.Option(help="test, validation or train.")] = "test") -> None:
     """Write report.html and its figures into a run."""
     from fieldcast.report.run_report import report as write
@@ -215,6 +261,7 @@ def models(as_json: Json = False) -> None:
                     "model": key,
                     "preset": preset or "(default)",
                     "live parameters": f"{count_parameters(model):,}",
+                    "forecasts": "stations" if model.forecasts_stations else "maps",
                     "input times": "any" if model.irregular_inputs else "regular",
                     "target times": "any" if model.irregular_targets else "regular",
                     "interpolates": "yes" if model.interpolates else "-",
@@ -290,61 +337,12 @@ def _report_training(run: Any, device: str) -> None:
         print(f"warning: trained, but without scores: {error}", file=sys.stderr)
 
 
-@contextmanager
-def _plain_errors(debug: bool) -> Iterator[None]:
-    """Turn faults into one line on standard error and an exit code."""
-    try:
-        yield
-        # Here, because at exit nobody could catch that the reader of a pipe is gone.
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has had enough; Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
-    except FieldcastError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except typer.Abort:
-        raise SystemExit(130) from None
-    except Exception as error:
-        _raise_if_usage(error)
-        if debug:
-            raise
-        translated = _out_of_memory(error)
-        text = str(translated) if translated else f"{type(error).__name__}: {error} (--debug shows where)"
-        print(f"error: {text}", file=sys.stderr)
-        raise SystemExit(translated.exit_code if translated else 1) from None
-
-
-def _raise_if_usage(error: Exception) -> None:
-    """Word what click (or the copy of it inside newer typers) has to say about options as every other error."""
-    if not hasattr(error, "format_message"):
-        return
-    context = getattr(error, "ctx", None)
-    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
-        print(context.get_help(), file=sys.stderr)
-    else:
-        help_command = f"`{context.command_path if context else 'fieldcast'} --help` tells more"
-        print(f"error: {' '.join(error.format_message().split()).rstrip('.')}: {help_command}", file=sys.stderr)
-    raise SystemExit(2) from None
-
-
-def _out_of_memory(error: Exception) -> OutOfResources | None:
-    text = str(error)
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
-        what = text.splitlines()[0][:120] if text else "MemoryError"
-        return OutOfResources(f"out of memory ({what}): take a smaller batch_size or windows.crop, or more accumulate")
-    return None
-
-
 def main() -> None:
     """Run the command line."""
     arguments = _values_apart(sys.argv[1:])
     debug = "--debug" in arguments
     warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
-    with _plain_errors(debug):
+    with plain_errors(debug):
         words = [argument for argument in arguments if argument != "--debug"]
         if code := app(words, prog_name="fieldcast", standalone_mode=False):
             raise SystemExit(code)

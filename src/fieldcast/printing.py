@@ -14,6 +14,7 @@ def print_scores(run: Any, convention: str, as_json: bool) -> None:
         plain_numbers,
         score_rows,
         scores_document,
+        station_rows,
     )
     from fieldcast.metrics import METRICS
 
@@ -21,7 +22,7 @@ def print_scores(run: Any, convention: str, as_json: bool) -> None:
     assert scores is not None
     if as_json:
         document = {**scores_document(scores), "convention": convention, "overall": score_rows(scores, convention),
-                    "differences": difference_rows(scores)}  # fmt: skip
+                    "differences": difference_rows(scores), "stations": station_rows(scores)}  # fmt: skip
         print(json.dumps(plain_numbers(document), indent=1, allow_nan=False))
         return
     print(f"split {scores.attrs['split']}, {scores.attrs['num_samples']} samples, {scores.attrs['precision']}; "
@@ -30,6 +31,10 @@ def print_scores(run: Any, convention: str, as_json: bool) -> None:
           f"{scores.attrs['block_length']}")  # fmt: skip
     rows = score_rows(scores, convention)
     print_table([_with_intervals(row) for row in rows], False)
+    if rivers := station_rows(scores):
+        print("\nover the stations (each one's score is in scores.nc); a win is one whose whole interval is above zero")
+        for metric in dict.fromkeys(row["metric"] for row in rivers):
+            print_table([row for row in rivers if row["metric"] == metric], False)
     print(f"\nby lead time, {'physical' if convention == 'fieldcast' else 'unit'} space")
     print_table(lead_rows(scores, convention), False)
     if differences := difference_rows(scores):
@@ -41,6 +46,29 @@ def print_scores(run: Any, convention: str, as_json: bool) -> None:
         print("\nconventions (`fieldcast metrics` has them too)")
         for name in metrics_of(scores):
             print(f"  {METRICS[name].long_name}: {METRICS[name].convention}")
+
+
+def print_fidelity(kernels: Any, as_json: bool) -> None:
+    """Print how well each surrogate reproduces the network and what was observed, output by output."""
+    import math
+
+    rows = []
+    for output in kernels.output.values:
+        for surrogate in kernels.surrogate.values:
+            for against in kernels.against.values:
+                at = {"output": output, "surrogate": surrogate, "against": against}
+                r2, nse = (float(kernels[name].sel(at)) for name in ("r2", "nse"))
+                own = surrogate == kernels.attrs["surrogate"] and against == "network"
+                fails = "surrogate fails" if own and not r2 >= kernels.attrs["threshold"] else ""
+                rows.append({**{key: str(word) for key, word in at.items()}, "r2": r2, "nse": nse, "": fails})
+    if as_json:
+        plain = [{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+                 for row in rows]  # fmt: skip
+        print(json.dumps(plain, indent=1, allow_nan=False))
+        return
+    print(f"how much of the variance linear kernels explain, on held-out sequences ({kernels.attrs['surrogate']} is "
+          "what the kernels are of)")  # fmt: skip
+    print_table(rows, False)
 
 
 def print_benchmark(result: Any, convention: str, as_json: bool) -> None:

@@ -5,21 +5,24 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fieldcast.checkpoint import Checkpoint, checkpoints, load_checkpoint, load_weights, newest_checkpoint
 from fieldcast.config import RunConfig, read_config
 from fieldcast.data import Normalizer, Samples, Source, make_samples
+from fieldcast.data.flow import FlowNormalizer
+from fieldcast.data.source import Stations, Variable
 from fieldcast.errors import CheckpointError, ConfigError, FieldcastError
 from fieldcast.files import write_atomic
-from fieldcast.models import Forecaster, build
+from fieldcast.models import MODELS, Forecaster, build
 
 HISTORY = ("step", "train_loss", "validation_loss", "learning_rate", "seconds")
 
@@ -70,21 +73,49 @@ class Run:
 
     def model(self, device: torch.device | str = "cpu") -> Forecaster:
         """The trained forecaster of the best checkpoint, ready to forecast."""
-        model = build_model(self.config, len(self.best.state["variables"]))
+        known = self.best.state.get("stations")
+        layout = (known["map_size"], len(known["names"])) if known else None
+        model = build_model(self.config, len(self.best.state["variables"]), layout)
         load_weights(model, self.best.model, str(self.folder))
         return model.to(device).eval()
 
     @property
     def normalizer(self) -> Normalizer:
-        """The normaliser that training fitted."""
+        """The normaliser of the inputs that training fitted."""
         return Normalizer.from_plain(self.best.state["normalizer"])
+
+    @property
+    def stations(self) -> Stations | None:
+        """The stations that the run forecasts flow at, without their catchments; None where it forecasts fields."""
+        known = self.best.state.get("stations")
+        if known is None:
+            return None
+        places = {name: None if known[name] is None else np.array(known[name]) for name in ("latitudes", "longitudes")}
+        return Stations(tuple(known["names"]), known["titles"] and tuple(known["titles"]), **places)
+
+    @property
+    def flow(self) -> Variable | None:
+        """What the run forecasts at stations; None where it forecasts fields."""
+        known = self.best.state.get("stations")
+        return Variable(**known["flow"]) if known else None
+
+    @property
+    def flow_normalizer(self) -> FlowNormalizer | None:
+        """The normaliser of flow at stations that training fitted; None of a run that forecasts fields."""
+        known = self.best.state.get("stations")
+        return FlowNormalizer.from_plain(known["normalizer"]) if known else None
+
+    @property
+    def target_normalizer(self) -> Normalizer | FlowNormalizer:
+        """The normaliser of what the run forecasts."""
+        return self.flow_normalizer or self.normalizer
 
     def samples(self) -> tuple[Source, dict[str, Samples]]:
         """Open the source again and cut it into the same samples."""
         source = self.config.source.open(self.config.seed)
         config = self.config
         return source, make_samples(
-            source, config.windows, config.splits, self.normalizer, config.sampling, config.seed
+            source, config.windows, config.splits, self.normalizer, config.sampling, config.seed, self.flow_normalizer
         )
 
     def history(self) -> list[dict[str, float | None]]:
@@ -102,9 +133,37 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def build_model(config: RunConfig, num_channels: int) -> Forecaster:
-    """The untrained forecaster that a configuration names."""
-    return build(config.model_key, num_channels=num_channels, **config.model.model_dump())
+def build_model(config: RunConfig, num_channels: int, stations: tuple[Sequence[int], int] | None = None) -> Forecaster:
+    """The untrained forecaster that a configuration names.
+
+    Args:
+        config: which model, with which settings.
+        num_channels: of the source.
+        stations: the size (H, W) of the maps and the number of stations, where the source has stations.
+
+    Raises:
+        ConfigError: where one of model and source has stations and the other maps, or they disagree on sizes.
+    """
+    values = config.model.model_dump()
+    key, source = config.model_key, config.source.key
+    if MODELS[key].forecaster.forecasts_stations != (stations is not None):
+        able = ", ".join(
+            name
+            for name, row in MODELS.items()
+            if row.forecaster.trained and row.forecaster.forecasts_stations == (stations is not None)
+        )
+        what = ("maps", "flow at stations") if stations else ("flow at stations", "maps")
+        raise ConfigError(f"model.key = '{key}' forecasts {what[0]}, the source '{source}' has {what[1]}: take {able}")
+    if stations is not None:
+        for name, own in (("map_size", tuple(stations[0])), ("num_stations", stations[1])):
+            if values[name] not in (None, own):
+                came = f"model.{name} = {values[name]}, of the config or its preset"
+                raise ConfigError(f"{came}; the source has {own}: set it so")
+            values[name] = own
+        if values.get("leads", ()) is None:
+            plan = config.sampling.plan(config.windows)
+            values["leads"] = [target - plan.inputs[1] for target in range(plan.targets[0], plan.targets[1] + 1)]
+    return build(key, num_channels=num_channels, **values)
 
 
 def write_json(path: Path, content: object) -> None:

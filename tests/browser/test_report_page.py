@@ -1,14 +1,10 @@
 """The report as a browser shows it: quiet, playable, readable on a phone, in the dark and on paper."""
 
-import io
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from playwright.sync_api import Error, sync_playwright
+from browser.looks import MIN_CONTRAST, OUTSIDE, PAINTED, WITHOUT_NAME, contrast, luminance, pixels
 from report.synthetic import MODELS, NUM_INPUTS, NUM_LEADS, make_contents
 
 from fieldcast.report import write_report
@@ -16,40 +12,8 @@ from fieldcast.report.scale import RAIN_COLOURS
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
-ARGUMENTS = [f"--{flag}" for flag in (*FLAGS, "no-first-run")]
 START = NUM_INPUTS + NUM_LEADS // 2  # the frame that a player shows first
 LAST = NUM_INPUTS + NUM_LEADS - 1
-MIN_CONTRAST = 4.5  # WCAG 2.2, success criterion 1.4.3
-PAINTED = """selector => [...document.querySelectorAll(selector)].filter(e => e.getClientRects().length).map(e => {
-  let ground = e;
-  while (ground && getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
-  return [getComputedStyle(e).color, ground ? getComputedStyle(ground).backgroundColor : "rgb(255, 255, 255)"];
-})"""
-WITHOUT_NAME = """() => {
-  const named = e => e.alt || e.getAttribute("aria-label") || e.closest("[aria-hidden=true]");
-  const images = [...document.querySelectorAll("img, svg, .player, button, input")].filter(e => !named(e));
-  const figures = [...document.querySelectorAll("figure")].filter(
-    e => !e.querySelector("figcaption")?.textContent.trim() || !e.querySelector("img[alt], svg[aria-label]"));
-  return [...images, ...figures].map(e => e.outerHTML.slice(0, 200));
-}"""
-OUTSIDE = """() => [...document.querySelectorAll("body *")].filter(e =>
-  e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".wide") && !e.closest(".unseen")
-).map(e => e.outerHTML.slice(0, 200))"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium; its absence is a failure, since nothing else tells whether the page works."""
-    path = os.environ.get("FIELDCAST_CHROMIUM") or shutil.which("chromium")
-    assert path, "there is no Chromium: install it or name it in FIELDCAST_CHROMIUM"
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        except Error as error:
-            pytest.fail(f"{path} does not start: {error}")
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -91,28 +55,6 @@ def position(page) -> int:
 
 def focus_player(page) -> None:
     page.locator(".player").first.focus()
-
-
-def rgb(colour: str) -> np.ndarray:
-    inside = colour.partition("(")[2].rstrip(")").split(",")
-    assert len(inside) == 3, f"{colour} is not opaque"
-    return np.array([float(part) for part in inside])
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance, WCAG 2.2."""
-    share = rgb(colour) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(text: str, ground: str) -> float:
-    darker, lighter = sorted([luminance(text), luminance(ground)])
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def test_page_loads_without_complaint_and_asks_for_nothing_else(browser, address):

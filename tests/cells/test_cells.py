@@ -62,6 +62,22 @@ def test_convlstm_is_its_equations(input_width, bias, forget_bias, peephole, siz
     check(cell, input_width, size, plain)
 
 
+@pytest.mark.parametrize("size", [(5, 7), (2, 9)])
+@pytest.mark.parametrize(("input_width", "peephole"), [(2, "none"), (0, "pixel")])
+def test_convlstm_with_a_bias_per_pixel_is_its_equations(input_width, peephole, size):
+    cell = ConvLSTMCell(input_width, 3, 3, 5, peephole=peephole, bias="pixel", map_size=size)
+    assert cell.pixel_bias.numel() == 4 * 3 * size[0] * size[1]
+    assert cell.state_gates.bias is None
+    check(cell, input_width, size, oracle.convlstm)
+
+
+def test_the_bias_of_a_convlstm_is_in_one_place_only():
+    names = {bias: set(ConvLSTMCell(2, 3, bias=bias, map_size=(4, 5)).state_dict()) for bias in (True, False, "pixel")}
+    assert names[True] == {"input_gates.weight", "state_gates.weight", "state_gates.bias"}
+    assert names[False] == names[True] - {"state_gates.bias"}
+    assert names["pixel"] == names[False] | {"pixel_bias"}
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("memory", ["tanh", "leaky"])
 @pytest.mark.parametrize(("input_width", "kernel", "dilation"), [(2, 3, 1), (1, 3, 2), (0, 5, 1)])
@@ -160,6 +176,7 @@ def test_an_even_kernel_is_refused(kernel):
         ConvGRUCell(1, 2, state_kernel=kernel)
 
 
-def test_a_peephole_per_pixel_needs_the_map():
-    with pytest.raises(ValueError, match="map_size"):
-        ConvLSTMCell(1, 2, peephole="pixel")
+@pytest.mark.parametrize("name", ["peephole", "bias"])
+def test_what_is_per_pixel_needs_the_map(name):
+    with pytest.raises(ValueError, match=f"a {name} per pixel needs map_size"):
+        ConvLSTMCell(1, 2, **{name: "pixel"})

@@ -17,6 +17,16 @@ def write_netcdf(folder):
     return {"paths": str(folder / "rain.nc"), "variables": ["rain"]}
 
 
+def write_runoff(folder):
+    rain = make_rain(12, 5, 7)
+    rain.to_netcdf(folder / "rain.nc", engine="h5netcdf")
+    hours = np.datetime_as_string(rain.time.values[2:], unit="m")
+    lines = [f"{hour},{0.5 * number},{number}" for number, hour in enumerate(hours)]
+    (folder / "flow.csv").write_text("\n".join(["time,08MF005,08MG001", *lines]))
+    weather = {"paths": str(folder / "rain.nc"), "variables": ["rain"]}
+    return {**weather, "flow": str(folder / "flow.csv"), "flow_units": "m3/s", "timezone": "UTC"}
+
+
 def encode_video(path, darkest):
     av = pytest.importorskip("av", reason="PyAV (extra 'video') is not installed")
     with av.open(str(path), "w") as container:
@@ -51,9 +61,11 @@ def write_digits(folder):
 
 SETTINGS = {
     "netcdf": write_netcdf,
+    "runoff": write_runoff,
     "hko7": write_hko7,
     "kth": write_kth,
     "video": write_video,
+    "mackey-glass": lambda folder: {"length": 12},
     **dict.fromkeys(("moving-mnist", "moving-mnist-pp", "moving-mnist-2"), write_digits),
 }
 

@@ -1,4 +1,4 @@
-"""What every forecaster of ``MODELS`` that takes any times must do; a new one is tested because it is listed."""
+"""What every forecaster of maps in ``MODELS`` that takes any times must do; a new one is tested as it is listed."""
 
 import numpy as np
 import pytest

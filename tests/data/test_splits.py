@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 from conftest import radar_dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldcast.data.dataset import make_samples
@@ -53,6 +54,7 @@ def assert_apart(parts):
         assert second[0] - first[-1] >= (one.windows.num_frames - 1) * 5 * MINUTE
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.floats(0.3, 0.5), st.floats(0.2, 0.3))
 def test_fractions_are_apart(num_inputs, num_targets, train, validation):
     splits = read(train=train, validation=validation, test=round(0.98 - train - validation, 6))
@@ -107,11 +109,47 @@ def test_fractions_over_several_sequences():
     kept = {
         split: [
             int(((one.times >= begin) & (one.times < end)).sum())
-            for one, (begin, end) in zip(sequences, intervals[split])
+            for one, [(begin, end)] in zip(sequences, intervals[split])
         ]
         for split in SPLITS
     }
     assert kept == {"train": [10, 20, 0], "validation": [0, 8, 5], "test": [0, 0, 13]}
+
+
+def test_a_split_of_several_intervals_keeps_clear_of_the_others():
+    settings = read(
+        train=[["2020-01-01", "2020-01-10"], ["2020-01-20", "2020-01-30"]],
+        validation=["2020-02-01", "2020-02-03"],
+        test=[["2020-01-10", "2020-01-20"]],
+    )
+    day = 24 * 60 * MINUTE
+    intervals = split_intervals(settings, CALENDAR, [sequence(10)], 2 * day)
+    start = decode_time("2020-01-01", "standard")
+    days = {split: [tuple((end - start) // day for end in one) for one in own[0]] for split, own in intervals.items()}
+    assert days == {"train": [(0, 9), (21, 29)], "test": [(11, 19)], "validation": [(31, 33)]}
+
+
+def test_intervals_of_one_split_that_overlap():
+    settings = read(train=[["2018-01-01", "2018-01-10"], ["2018-01-09", "2018-01-12"]], **LATER)
+    with pytest.raises(ConfigError, match=r"intervals of splits\.train overlap"):
+        split_intervals(settings, CALENDAR, [sequence(10)], MINUTE)
+
+
+def test_samples_of_several_intervals_lie_in_them():
+    hours = np.datetime64("2020-01-01", "ns") + np.arange(120) * np.timedelta64(1, "h")
+    frames = xr.Dataset(
+        {"rain": (("time", "y", "x"), np.zeros((120, 2, 2), np.float32), {"units": "1"})}, {"time": hours}
+    )
+    source = open_frames(frames, NetCDFConfig(paths="", variables=("rain",)))
+    splits = read(
+        train=[["2020-01-01", "2020-01-02"], ["2020-01-04", "2020-01-05"]],
+        validation=["2020-01-03", "2020-01-04"],
+        test=["2020-01-02", "2020-01-03"],
+    )
+    samples = make_samples(source, WindowSettings(num_inputs=3, num_targets=1), splits, PLAIN)
+    begins = [samples["train"].times(number)[0] // (60 * MINUTE) for number in range(len(samples["train"]))]
+    first = hours[0].astype(np.int64) // (60 * MINUTE)
+    assert [int(begin - first) for begin in begins] == [*range(21), *range(76, 93)]
 
 
 def test_split_without_a_sample():

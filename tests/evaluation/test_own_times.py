@@ -274,7 +274,7 @@ class TestEnsembles:
             merge([ensemble, replace(ensemble, spaces=describe_spaces(*self.parts(run, 4)))])
 
     def parts(self, run, num_members):
-        return run.samples()[0], run.normalizer, EvaluationSettings(num_members=num_members)
+        return run.samples()[1]["test"], EvaluationSettings(num_members=num_members)
 
 
 def test_members_of_a_model_that_does_not_draw_are_refused(tiny_run):

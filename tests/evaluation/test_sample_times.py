@@ -23,7 +23,8 @@ class TimedSamples:
 
     def __init__(self, times, num_inputs=2):
         self.elapsed = np.round(np.array(times, dtype=float) * CADENCE).astype(np.int64)
-        self.windows = SimpleNamespace(num_inputs=num_inputs, num_targets=self.elapsed.shape[1] - num_inputs)
+        num_targets = self.elapsed.shape[1] - num_inputs
+        self.windows = SimpleNamespace(num_inputs=num_inputs, num_targets=num_targets, first_lead=1)
         self.source = SimpleNamespace(cadence=CADENCE)
 
     def __len__(self):

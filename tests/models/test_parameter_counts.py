@@ -42,6 +42,8 @@ COUNTS = {
     ("trajgru-attention-ode", "thesis-radar"): (11_993_637, DEAD_TRAJGRU, 12_583_973),
     # Published for three channels: 1,915,718, see test_vid_ode.py.
     ("vid-ode", "park2021"): (1_897_060, 16_928, 1_913_988),
+    # Published for four channels: 27,800,089, see test_runoff_convlstm.py.
+    ("runoff-convlstm", "boergel2025"): (27_794_797, 0, 27_794_797),
 }
 # Their papers encode other frames, by other networks, and give no counts.
 UNPUBLISHED = ("latent-ode", "ode2vae")

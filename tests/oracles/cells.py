@@ -56,6 +56,7 @@ def convlstm(weights, frame, hidden, cell, forget_bias=0.0):
     gates = convolve(hidden, weights["state_gates.weight"], weights.get("state_gates.bias"))
     if frame is not None:
         gates = gates + convolve(frame, weights["input_gates.weight"])
+    gates = gates + weights.get("pixel_bias", np.zeros((1, 1, 1, 1)))[0]
     i, f, candidate, o = np.split(gates, 4)
     peephole_i, peephole_f, peephole_o = weights.get("peephole", np.zeros((3, 1, 1, 1)))
     kept = sigmoid(f + peephole_f * cell + forget_bias) * cell

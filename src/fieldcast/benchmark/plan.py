@@ -231,5 +231,6 @@ def _inability(config: RunConfig) -> str | None:
         return None
     # What a model can take may depend on its parts: it has to be built, without memory.
     with torch.device("meta"):
-        model = build_model(config, num_channels=1)
+        of_stations = MODELS[config.model_key].forecaster.forecasts_stations
+        model = build_model(config, 1, ((1, 1), 1) if of_stations else None)
     return model.inability(not irregular_inputs, not irregular_targets, plan.between)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fieldcast.cells.gates import same_convolution
 
 Peephole = Literal["none", "channel", "pixel"]
+Bias = bool | Literal["pixel"]
 
 
 class ConvLSTMState(NamedTuple):
@@ -30,7 +31,8 @@ class ConvLSTMCell(nn.Module):
     H' = o o tanh(C')
 
     Shi et al. 2015, equation 3. The peephole weights Wc are absent ("none"), one per channel ("channel", which
-    the published parameter counts force) or one per pixel of a fixed map ("pixel").
+    the published parameter counts force) or one per pixel of a fixed map ("pixel"). The biases b are absent (False),
+    one per channel (True) or one per pixel of a fixed map ("pixel"; the runoff note's equation 12).
 
     Args:
         input_width: C, or 0 for a cell that takes no input.
@@ -38,9 +40,12 @@ class ConvLSTMCell(nn.Module):
         input_kernel: odd size of the convolutions on the input.
         state_kernel: odd size of the convolutions on the hidden state.
         peephole: "none", "channel" or "pixel".
-        bias: whether the gates have a bias.
+        bias: False, True (one per channel) or "pixel".
         forget_bias: constant added to the forget gate.
-        map_size: (H, W), needed by the peephole "pixel" alone.
+        map_size: (H, W), needed by a peephole or bias "pixel" alone.
+
+    Raises:
+        ValueError: for an even kernel, or without ``map_size`` where it is needed.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class ConvLSTMCell(nn.Module):
         state_kernel: int = 3,
         *,
         peephole: Peephole = "none",
-        bias: bool = True,
+        bias: Bias = True,
         forget_bias: float = 0.0,
         map_size: tuple[int, int] | None = None,
     ) -> None:
@@ -61,13 +66,16 @@ class ConvLSTMCell(nn.Module):
         gates = 4 * hidden_width
         # The bias sits on the state's convolution, which a cell without input has too.
         self.input_gates = same_convolution(input_width, gates, input_kernel, bias=False) if input_width else None
-        self.state_gates = same_convolution(hidden_width, gates, state_kernel, bias=bias)
-        self.peephole = None
-        if peephole == "pixel" and map_size is None:
-            raise ValueError("a peephole per pixel needs map_size = (rows, columns)")
+        self.state_gates = same_convolution(hidden_width, gates, state_kernel, bias=bias is True)
+        for name, kind in (("peephole", peephole), ("bias", bias)):
+            if kind == "pixel" and map_size is None:
+                raise ValueError(f"a {name} per pixel needs map_size = (rows, columns)")
+        self.peephole = self.pixel_bias = None
         if peephole != "none":
             rows, columns = map_size if peephole == "pixel" and map_size else (1, 1)
             self.peephole = nn.Parameter(torch.zeros(3, hidden_width, rows, columns))
+        if bias == "pixel" and map_size:
+            self.pixel_bias = nn.Parameter(torch.zeros(1, gates, *map_size))
 
     def start(self, like: Tensor) -> ConvLSTMState:
         """A state of zeros for maps of the batch, size and device of ``like`` (B, any, H, W)."""
@@ -84,6 +92,8 @@ class ConvLSTMCell(nn.Module):
         gates = self.state_gates(state.hidden)
         if projection is not None:
             gates = gates + projection
+        if self.pixel_bias is not None:
+            gates = gates + self.pixel_bias
         input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
         if self.peephole is not None:
             input_gate = input_gate + self.peephole[0] * state.cell

@@ -7,9 +7,11 @@ from fieldcast.data.batch import Batch
 from fieldcast.data.dataset import Samples, make_samples
 from fieldcast.data.hko7 import HKO7, HKO7Config
 from fieldcast.data.kth import KTH, KTHConfig
+from fieldcast.data.mackey_glass import MackeyGlass, MackeyGlassConfig
 from fieldcast.data.moving_mnist import KEYS, MovingMNIST, MovingMNISTConfig
 from fieldcast.data.netcdf import NetCDF, NetCDFConfig
 from fieldcast.data.normalize import Normalizer, NormalizerSettings
+from fieldcast.data.runoff import Runoff, RunoffConfig
 from fieldcast.data.source import Source
 from fieldcast.data.video import Video, VideoConfig
 from fieldcast.errors import ConfigError
@@ -26,9 +28,11 @@ class SourceRow(NamedTuple):
 
 SOURCES = {
     "netcdf": SourceRow(NetCDFConfig, lambda settings, seed: NetCDF(settings), "NetCDF or Zarr files, lazily"),
+    "runoff": SourceRow(RunoffConfig, lambda settings, seed: Runoff(settings), "weather maps, with the flow of rivers"),
     "hko7": SourceRow(HKO7Config, lambda settings, seed: HKO7(settings), "radar of Hong Kong, on lists of rain days"),
     "kth": SourceRow(KTHConfig, lambda settings, seed: KTH(settings), "persons in motion, split by person"),
     "video": SourceRow(VideoConfig, lambda settings, seed: Video(settings), "video files that PyAV reads"),
+    "mackey-glass": SourceRow(MackeyGlassConfig, MackeyGlass, "a chaotic series, by its delay equation, at any time"),
     **{
         key: SourceRow(MovingMNISTConfig, partial(MovingMNIST, default_preset=preset), about)
         for (key, preset), about in zip(

@@ -1,20 +1,22 @@
 """The samples of one split: which frames each is made of, and how they become a batch.
 
-Shapes: B batch, T input frames, S target frames, C channels, H rows, W columns.
+Shapes: B batch, T input frames, S target frames, C channels, H rows, W columns, R stations.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fieldcast.data.batch import Batch, collate
+from fieldcast.data.flow import FlowNormalizer, fit_flow_normalizer
 from fieldcast.data.normalize import Normalizer, NormalizerSettings, fit_normalizer
-from fieldcast.data.sampling import Plan, Sampler, SamplingSettings, make_samplers
-from fieldcast.data.source import FrameSequence, RenderedSequence, Source
-from fieldcast.data.splits import ALWAYS, SPLITS, SplitSettings, split_intervals
+from fieldcast.data.sampling import Sampler, SamplingSettings, make_samplers
+from fieldcast.data.source import FrameSequence, RenderedSequence, Source, StationSequence, StationSource
+from fieldcast.data.splits import ALWAYS, SPLITS, Interval, SplitSettings, split_intervals
 from fieldcast.data.thinning import RunsOfFrames
 from fieldcast.data.times import parse_duration
 from fieldcast.data.windows import WindowSettings, find_windows, longest_run
@@ -32,7 +34,8 @@ HOW_TO_SPLIT = {
 class Samples:
     """Samples of one split, in order of sequence and time.
 
-    A sample is taken from a stretch of consecutive frames of a sequence; the sampler says at which times in it.
+    A sample is taken from a stretch of consecutive frames of a sequence; the sampler says at which times in it. Targets
+    are later frames, under the same normaliser as the inputs, or the flow at the stations of a source that has some.
     """
 
     source: Source
@@ -40,6 +43,7 @@ class Samples:
     starts: list[tuple[int, int]]  # (sequence, position of the first frame of the stretch)
     windows: WindowSettings
     normalizer: Normalizer
+    target_normalizer: Normalizer | FlowNormalizer
     sampler: Sampler
 
     def __len__(self) -> int:
@@ -71,7 +75,7 @@ class Samples:
     def batch_and_truth(
         self, numbers: Sequence[int], corners: Sequence[tuple[int, int]] | None = None
     ) -> tuple[Batch, Tensor]:
-        """As ``batch``, with the targets (B, S, C, H, W) in physical units as they were read."""
+        """As ``batch``, with the targets (B, S, C, H, W) or (B, S, 1, R) in physical units as they were read."""
         size = self.windows.crop
         parts = []
         for row, number in enumerate(numbers):
@@ -106,13 +110,20 @@ class Samples:
         return sequence.read(start + self.sampler.times(which, start), cut)
 
     def _sample(self, number: int, cut: tuple[slice, slice] | None) -> tuple[Batch, Tensor]:
-        sequence, num_inputs = self.sequences[self.starts[number][0]], self.windows.num_inputs
+        (which, start), num_inputs = self.starts[number], self.windows.num_inputs
+        sequence = self.sequences[which]
         absolute = self._times(sequence, number)
-        physical = torch.from_numpy(self._frames(sequence, number, cut))[None]
+        if isinstance(sequence, StationSequence):
+            positions = start + self.sampler.times(which, start)
+            inputs = sequence.read(positions[:num_inputs], cut)
+            targets = sequence.read_flow(positions[num_inputs:])
+        else:
+            inputs, targets = np.split(self._frames(sequence, number, cut), [num_inputs])
         origin = int(absolute[num_inputs - 1])
         times = relative_times(absolute, origin, self.source.cadence)[None]
-        batch = make_batch(self.normalizer, physical, times, num_inputs)
-        return replace(batch, origin=torch.tensor([origin])), physical[:, num_inputs:]
+        truth = torch.from_numpy(targets)[None]
+        batch = make_batch(self, torch.from_numpy(inputs)[None], truth, times)
+        return replace(batch, origin=torch.tensor([origin])), truth
 
 
 def spread(total: int, wanted: int | None) -> list[int]:
@@ -127,18 +138,32 @@ def relative_times(times: np.ndarray, origin: int, cadence: int) -> Tensor:
     return torch.from_numpy(((times - origin) / cadence).astype(np.float32))
 
 
-def make_batch(normalizer: Normalizer, physical: Tensor, times: Tensor, num_inputs: int) -> Batch:
-    """Normalise frames (B, T + S, C, H, W) and mark what is missing; a missing input pixel reads as the low end."""
-    frames = normalizer.normalise(physical)
-    valid = ~torch.isnan(frames)
-    frames = torch.where(valid, frames, torch.zeros_like(frames))
+class Normalizers(Protocol):
+    """What says how inputs and targets are normalised: samples, or a run."""
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """That of the inputs."""
+
+    @property
+    def target_normalizer(self) -> Normalizer | FlowNormalizer:
+        """That of the targets."""
+
+
+def make_batch(normalizers: Normalizers, inputs: Tensor, targets: Tensor, times: Tensor) -> Batch:
+    """Normalise inputs (B, T, C, H, W) and targets (B, S, ...) at times (B, T + S), and mark what is missing.
+
+    A missing input pixel reads as the low end.
+    """
+    inputs, targets = normalizers.normalizer.normalise(inputs), normalizers.target_normalizer.normalise(targets)
+    valid = ~torch.isnan(targets)
     return Batch(
-        inputs=frames[:, :num_inputs],
-        input_times=times[:, :num_inputs],
-        targets=frames[:, num_inputs:],
-        target_times=times[:, num_inputs:],
-        valid=valid[:, num_inputs:],
-        origin=torch.zeros(len(physical), dtype=torch.int64),
+        inputs=torch.where(torch.isnan(inputs), 0, inputs),
+        input_times=times[:, : inputs.shape[1]],
+        targets=torch.where(valid, targets, 0),
+        target_times=times[:, inputs.shape[1] :],
+        valid=valid,
+        origin=torch.zeros(len(inputs), dtype=torch.int64),
     )
 
 
@@ -149,8 +174,11 @@ def make_samples(
     normalizer: Normalizer | NormalizerSettings,
     sampling: SamplingSettings | None = None,
     seed: int = 0,
+    flow_normalizer: FlowNormalizer | None = None,
 ) -> dict[str, Samples]:
     """The samples of every split, under one normaliser, which is fitted to the training split where only settings come.
+
+    So is that of the flow of a source with stations, where none comes.
 
     ``sampling`` says at which times inputs and targets lie, by default one frame after the other; what is drawn for it
     depends on ``seed``.
@@ -162,15 +190,27 @@ def make_samples(
     samplers = make_samplers(sampling or SamplingSettings(), windows, seed)
     if source.kind != splits.kind:
         raise DataError(f"this source takes splits as {HOW_TO_SPLIT[source.kind]}")
+    if windows.first_lead == 0 and not isinstance(source, StationSource):
+        raise DataError(
+            "windows.first_lead = 0: the frame at lead time 0 is an input of this source; begin at 1 or later"
+        )
+    if windows.crop is not None and isinstance(source, StationSource):
+        raise DataError("windows.crop cuts stations off from the weather that makes their flow: leave it out")
     if windows.crop is not None and windows.crop > min(source.shape):
         raise DataError(f"windows.crop = {windows.crop} is larger than the map {source.shape[0]} x {source.shape[1]}")
     place = _place_generated if splits.counts else _place_archive
     placed = place(source, windows, splits, samplers)
     unfitted = Normalizer(())
-    samples = {split: Samples(source, *placed[split], windows, unfitted, samplers[split]) for split in SPLITS}
+    samples = {split: Samples(source, *placed[split], windows, unfitted, unfitted, samplers[split]) for split in SPLITS}
     if isinstance(normalizer, NormalizerSettings):
         normalizer = _fit(normalizer, source, samples["train"])
-    return {split: replace(part, normalizer=normalizer) for split, part in samples.items()}
+    if isinstance(source, StationSource) and flow_normalizer is None:
+        pieces = (flow for flow, _ in flow_and_times(samples["train"]))
+        flow_normalizer = fit_flow_normalizer(source.flow_settings, source.stations, pieces)
+    of_targets = flow_normalizer or normalizer
+    return {
+        split: replace(part, normalizer=normalizer, target_normalizer=of_targets) for split, part in samples.items()
+    }
 
 
 def _fit(settings: NormalizerSettings, source: Source, train: Samples) -> Normalizer:
@@ -186,14 +226,28 @@ def frames_and_times(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]
         # What is rendered for one sample has a time of its own and is no other sample's.
         yield from ((samples.frames(number), samples.times(number)) for number in range(len(samples)))
         return
+    # Weather at the time of a flow that lies ahead is no part of the sample.
+    own = slice(samples.windows.num_inputs) if isinstance(samples.source, StationSource) else slice(None)
+    for sequence, positions in _positions(samples, own):
+        for first in range(0, len(positions), FRAMES_AT_ONCE):
+            piece = positions[first : first + FRAMES_AT_ONCE]
+            yield sequence.read(piece), sequence.times[piece]
+
+
+def flow_and_times(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The flow at every target of samples with stations, once: (n, 1, R) physical, and times (n,) int64 ns."""
+    for sequence, positions in _positions(samples, slice(samples.windows.num_inputs, None)):
+        assert isinstance(sequence, StationSequence)
+        yield sequence.read_flow(positions), sequence.times[positions]
+
+
+def _positions(samples: Samples, part: slice) -> Iterator[tuple[FrameSequence, np.ndarray]]:
+    """Each sequence with the positions in it of some part of every sample, ascending."""
     wanted: dict[int, set[int]] = {}
     for which, start in samples.starts:
-        wanted.setdefault(which, set()).update((start + samples.sampler.times(which, start)).tolist())
+        wanted.setdefault(which, set()).update((start + samples.sampler.times(which, start)[part]).tolist())
     for which, positions in wanted.items():
-        ordered, sequence = np.array(sorted(positions)), samples.sequences[which]
-        for first in range(0, len(ordered), FRAMES_AT_ONCE):
-            piece = ordered[first : first + FRAMES_AT_ONCE]
-            yield sequence.read(piece), sequence.times[piece]
+        yield samples.sequences[which], np.array(sorted(positions))
 
 
 Placed = dict[str, tuple[Sequence[FrameSequence], list[tuple[int, int]]]]
@@ -233,39 +287,58 @@ def _place_archive(
     if plan.settings.renders:
         _refuse_fixed(sequences["train"][0], "real_numbers and jitter")
     if splits.kind == "divided":
-        intervals = {split: [ALWAYS] * len(sequences[split]) for split in SPLITS}
+        intervals = {split: [[ALWAYS]] * len(sequences[split]) for split in SPLITS}
     else:
         intervals = split_intervals(splits, source, sequences["train"], plan.span(source.cadence))
     sequences = {split: samplers[split].thinning.thin(sequences[split]) for split in SPLITS}
     return {
-        split: (sequences[split], _find_samples(split, source, plan, sequences[split], intervals[split]))
+        split: (sequences[split], _find_samples(source, samplers[split], sequences[split], intervals[split]))
         for split in SPLITS
     }
 
 
 def _find_samples(
-    split: str,
-    source: Source,
-    plan: Plan,
-    sequences: Sequence[FrameSequence],
-    intervals: Sequence[tuple[int, int]],
+    source: Source, sampler: Sampler, sequences: Sequence[FrameSequence], intervals: Sequence[Sequence[Interval]]
 ) -> list[tuple[int, int]]:
-    """The samples that lie in the interval of each sequence, as (sequence, position of the first frame)."""
-    windows = plan.windows
+    """The samples that lie in an interval of their sequence, as (sequence, position of the first frame)."""
+    plan, windows = sampler.plan, sampler.plan.windows
     longest = windows.longest_step(source.cadence)
     stride = parse_duration(windows.stride) if windows.stride else 0
     starts = []
     best = 0
-    for which, (sequence, (begin, end)) in enumerate(zip(sequences, intervals, strict=True)):
-        first, stop = np.searchsorted(sequence.times, [begin, end])
-        times = sequence.times[first:stop]
-        found = find_windows(times, plan.length, longest, stride)
-        starts += [(which, int(first + start)) for start in found]
-        best = max(best, longest_run(times, longest))
+    for which, (sequence, own) in enumerate(zip(sequences, intervals, strict=True)):
+        for begin, end in own:
+            first, stop = np.searchsorted(sequence.times, [begin, end])
+            if isinstance(sequence, StationSequence):
+                found = find_windows(sequence.times, plan.length, longest, stride)
+                found = _with_flow(sequence, which, found, sampler, (begin, end))
+            else:
+                found = first + find_windows(sequence.times[first:stop], plan.length, longest, stride)
+            starts += [(which, int(start)) for start in found]
+            best = max(best, longest_run(sequence.times[first:stop], longest))
     if not starts:
         left = " of those that [sampling] leaves" if plan.settings.thins else ""
+        flow = ", with flow in the split" if isinstance(source, StationSource) else ""
         raise DataError(
-            f"0 {split} samples: one needs {plan.length} frames{left} without a step above "
-            f"{longest / 1e9:g} s, the longest run in splits.{split} has {best}"
+            f"0 {sampler.split} samples: one needs {plan.length} frames{left} without a step above "
+            f"{longest / 1e9:g} s{flow}, the longest run in splits.{sampler.split} has {best}"
         )
     return starts
+
+
+def _with_flow(
+    sequence: StationSequence, which: int, starts: np.ndarray, sampler: Sampler, interval: Interval
+) -> np.ndarray:
+    """The starts of samples whose targets lie in the interval and hold some flow.
+
+    The weather before may be older: an interval begins a sample's length after an earlier split ends, so that no
+    frame is shared.
+    """
+    if not len(starts):
+        return starts
+    num_inputs = sampler.plan.windows.num_inputs
+    targets = np.stack([start + sampler.times(which, int(start))[num_inputs:] for start in starts])
+    known = ~np.isnan(sequence.read_flow(np.arange(len(sequence.times)))).all(axis=(1, 2))
+    times = sequence.times[targets]
+    within = (times >= interval[0]).all(axis=1) & (times < interval[1]).all(axis=1)
+    return starts[within & known[targets].any(axis=1)]

@@ -324,11 +324,11 @@ def _check_alike(parts: list[_Part]) -> None:
             raise DataError(f"{part.where} has {part.shape} rows and columns, {first.where} has {first.shape}")
         other = part.grid()
         for name, ours, theirs in (("rows", grid.rows, other.rows), ("columns", grid.columns, other.columns)):
-            if not _same_axis(ours, theirs):
+            if not same_axis(ours, theirs):
                 raise DataError(f"{part.where}: the coordinates of its {name} differ from those of {first.where}")
 
 
-def _same_axis(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
+def same_axis(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
     """Equal to a ten-thousandth of a cell, or both absent."""
     if ours is None or theirs is None:
         return ours is theirs

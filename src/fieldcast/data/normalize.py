@@ -75,6 +75,11 @@ class Normalizer:
 
     transforms: tuple[Transform, ...]
 
+    @property
+    def name(self) -> str:
+        """The names of the transforms."""
+        return ", ".join(transform.name for transform in self.transforms)
+
     def normalise(self, frames: Tensor) -> Tensor:
         """(..., C, H, W) physical -> normalised, NaN kept."""
         parts = [transform.forward(frames[..., k, :, :]) for k, transform in enumerate(self.transforms)]

@@ -98,7 +98,8 @@ class SamplingSettings(Settings):
         between = self.task == "interpolate"
         regular = windows.num_frames if between else windows.num_inputs
         last = regular if self.input_interval is None else self.input_interval[1]
-        targets = (2, last - 1) if between else (last + 1, last + windows.num_targets)
+        begin = last + windows.first_lead
+        targets = (2, last - 1) if between else (begin, begin + windows.num_targets - 1)
         plan = Plan(self, windows, (1, last), self.target_interval or targets)
         plan.check()
         return plan
@@ -151,7 +152,7 @@ class Plan:
                     f"sampling.input_interval = {[1, last]} holds {last} frames, fewer than the "
                     f"{self.windows.num_frames} inputs and targets of windows"
                 )
-        elif begin <= last:
+        elif begin < last + min(self.windows.first_lead, 1):
             raise ConfigError(
                 f'sampling: targets from frame {begin} on overlap the inputs {[1, last]}; begin later, or set task = "'
                 'interpolate"'

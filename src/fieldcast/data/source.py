@@ -6,6 +6,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from fieldcast.data.flow import FlowNormalizerSettings
+
 NANOSECONDS = 1_000_000_000
 
 # Divided by time, divided by the source itself, or made in any number.
@@ -68,6 +70,25 @@ class RenderedSequence(FrameSequence, Protocol):
         """Frames at the times (n,), in cadences from 0 on -> (n, C, H, W) float32 in physical units."""
 
 
+@dataclass(frozen=True)
+class Stations:
+    """Gauges at which flow is measured, R of them.
+
+    ``titles`` are names to read beside those that identify them; ``latitudes`` and ``longitudes`` (R,) are degrees
+    north and east; ``catchments`` (R, H, W) is the share of each pixel that drains to the station. Each is None where
+    unknown.
+    """
+
+    names: tuple[str, ...]
+    titles: tuple[str, ...] | None = None
+    latitudes: np.ndarray | None = None
+    longitudes: np.ndarray | None = None
+    catchments: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class Source(Protocol):
     """A place frames come from: an archive, which time splits; a divided archive, which comes with its own splits;
     or a generator, which is split by count."""
@@ -84,3 +105,25 @@ class Source(Protocol):
     def sequences(self, split: str, count: int | None) -> SequenceOf[FrameSequence]:
         """The source's sequences. An archive has the same for every split (time decides); a generator
         makes ``count`` of them; those of different splits of a generator or a divided archive share nothing."""
+
+
+@runtime_checkable
+class StationSequence(FrameSequence, Protocol):
+    """A sequence of frames with what was measured at stations at the same times."""
+
+    def read_flow(self, positions: np.ndarray) -> np.ndarray:
+        """Flow at the positions, (n, 1, R) float32 in physical units, NaN where missing."""
+
+
+@runtime_checkable
+class StationSource(Source, Protocol):
+    """An archive of fields that flow at stations is forecast from; its sequences are ``StationSequence``."""
+
+    stations: Stations
+    flow: Variable  # what is measured there
+    flow_settings: FlowNormalizerSettings
+
+
+def forecast_variables(source: Source) -> tuple[Variable, ...]:
+    """What a model of this source forecasts: the flow at its stations, or its fields."""
+    return (source.flow,) if isinstance(source, StationSource) else source.variables

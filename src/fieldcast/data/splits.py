@@ -15,18 +15,20 @@ from fieldcast.settings import Settings, TupleOf
 SPLITS = ("train", "validation", "test")
 FOREVER = np.iinfo(np.int64).max
 ALWAYS = (np.iinfo(np.int64).min, FOREVER)
+Interval = tuple[int, int]  # [start, end), ns
 
 
 class SplitSettings(Settings):
     """Where each split lies: half-open intervals of time, or fractions in order of time, or counts of sequences.
 
-    Intervals [start, end) are ISO times; fractions add up to at most 1; counts are for sources that make
-    their own sequences; ``"source"`` is for sources that come with splits of their own.
+    Intervals [start, end) are ISO times, and a split may have several of them, such as weeks of every season;
+    fractions add up to at most 1; counts are for sources that make their own sequences; ``"source"`` is for sources
+    that come with splits of their own.
     """
 
-    train: TupleOf[str] | float | int | Literal["source"]
-    validation: TupleOf[str] | float | int | Literal["source"]
-    test: TupleOf[str] | float | int | Literal["source"]
+    train: TupleOf[str] | TupleOf[TupleOf[str]] | float | int | Literal["source"]
+    validation: TupleOf[str] | TupleOf[TupleOf[str]] | float | int | Literal["source"]
+    test: TupleOf[str] | TupleOf[TupleOf[str]] | float | int | Literal["source"]
 
     @model_validator(mode="after")
     def _one_kind(self) -> "SplitSettings":
@@ -36,8 +38,8 @@ class SplitSettings(Settings):
                 'all splits are of one kind: [start, end] times, or fractions such as 0.7, or counts, or "source"'
             )
         if isinstance(values[0], tuple):
-            if any(len(value) != 2 for value in values):
-                raise ValueError('an interval is ["start", "end"]')
+            if any(not value or any(len(interval) != 2 for interval in _listed(value)) for value in values):
+                raise ValueError('an interval is ["start", "end"], several are [["start", "end"], ["start", "end"]]')
         elif not isinstance(values[0], str) and min(values) <= 0:
             raise ValueError("no split may be empty")
         elif isinstance(values[0], float) and sum(values) > 1 + 1e-9:
@@ -60,11 +62,11 @@ class SplitSettings(Settings):
 
 def split_intervals(
     splits: SplitSettings, source: Source, sequences: Sequence[FrameSequence], span: int
-) -> dict[str, list[tuple[int, int]]]:
-    """Half-open intervals of time in which the samples of each split lie, one for each sequence.
+) -> dict[str, list[list[Interval]]]:
+    """Half-open intervals of time in which the samples of each split lie, a list for each sequence.
 
-    A split that begins less than a sample after the end of an earlier one begins later by that much, so that no
-    frame, and nothing within a sample's length of it, is shared.
+    An interval that begins less than a sample after the end of one of another split begins later by that much, so that
+    no frame, and nothing within a sample's length of it, is shared.
 
     Args:
         splits: times or fractions.
@@ -77,36 +79,52 @@ def split_intervals(
     """
     if isinstance(splits.train, tuple):
         named = {split: _decode(split, getattr(splits, split), source.calendar) for split in SPLITS}
-        intervals = {split: [named[split]] * len(sequences) for split in SPLITS}
-        order = sorted(named, key=lambda split: named[split])
-        for earlier, later in pairwise(order):
-            if named[later][0] < named[earlier][1]:
-                raise ConfigError(f"splits.{earlier} and splits.{later} overlap in time")
+        order = sorted((*interval, split) for split, intervals in named.items() for interval in intervals)
+        for (_, end, earlier), (start, _, later) in pairwise(order):
+            if start < end:
+                which = f"splits.{earlier} and splits.{later}" if earlier != later else f"intervals of splits.{earlier}"
+                raise ConfigError(f"{which} overlap in time")
+        planned = {split: [intervals] * len(sequences) for split, intervals in named.items()}
     else:
-        intervals, order = _fractions(splits, sequences), list(SPLITS)
-    for position, split in enumerate(order):
-        for number, (start, end) in enumerate(intervals[split]):
-            ends = [intervals[earlier][number] for earlier in order[:position]]
-            clear = max((stop + span for begin, stop in ends if begin < stop), default=start)
-            intervals[split][number] = (max(start, clear), end)
-    return intervals
+        planned = {split: [[one] for one in intervals] for split, intervals in _fractions(splits, sequences).items()}
+    kept: dict[str, list[list[Interval]]] = {}
+    for split in SPLITS:
+        kept[split] = []
+        for number, intervals in enumerate(planned[split]):
+            others = [interval for other in SPLITS if other != split for interval in planned[other][number]]
+            kept[split].append([_clear_of(others, interval, span) for interval in intervals])
+    return kept
 
 
-def _decode(split: str, interval: tuple[str, ...], calendar: str) -> tuple[int, int]:
-    try:
-        start, end = (decode_time(text, calendar) for text in interval)
-    except ValueError as error:
-        raise ConfigError(f"splits.{split}: {error}") from None
-    if start >= end:
-        raise ConfigError(f"splits.{split}: {interval[0]} is not before {interval[1]}")
-    return start, end
+def _clear_of(others: list[Interval], interval: Interval, span: int) -> Interval:
+    """The interval from at least a sample after those of other splits that end before it."""
+    start, end = interval
+    return max([start, *(stop + span for begin, stop in others if begin < stop <= start)]), end
 
 
-def _fractions(splits: SplitSettings, sequences: Sequence[FrameSequence]) -> dict[str, list[tuple[int, int]]]:
+def _listed(value: tuple) -> tuple[tuple[str, ...], ...]:
+    """Several intervals, though one may be written without a list around it."""
+    return (value,) if isinstance(value[0], str) else value
+
+
+def _decode(split: str, value: tuple, calendar: str) -> list[Interval]:
+    intervals = []
+    for interval in _listed(value):
+        try:
+            start, end = (decode_time(text, calendar) for text in interval)
+        except ValueError as error:
+            raise ConfigError(f"splits.{split}: {error}") from None
+        if start >= end:
+            raise ConfigError(f"splits.{split}: {interval[0]} is not before {interval[1]}")
+        intervals.append((start, end))
+    return sorted(intervals)
+
+
+def _fractions(splits: SplitSettings, sequences: Sequence[FrameSequence]) -> dict[str, list[Interval]]:
     lengths = np.array([len(sequence.times) for sequence in sequences])
     firsts = np.concatenate([[0], np.cumsum(lengths)])
     edges = np.round(np.cumsum([0.0, *(getattr(splits, split) for split in SPLITS)]) * firsts[-1]).astype(int)
-    intervals: dict[str, list[tuple[int, int]]] = {}
+    intervals: dict[str, list[Interval]] = {}
     for split, low, high in zip(SPLITS, edges[:-1], edges[1:], strict=True):
         intervals[split] = []
         for sequence, first, length in zip(sequences, firsts[:-1], lengths, strict=True):

@@ -21,7 +21,10 @@ _SYMBOLS = {
     **dict.fromkeys(("percent",), "%"),
     **dict.fromkeys(("knot", "knots"), "kt"),
     **dict.fromkeys(("mbar", "millibar", "millibars"), "hpa"),
-    **dict.fromkeys(("cumec", "cumecs"), "m3 s-1"),
+    **dict.fromkeys(("foot", "feet"), "ft"),
+    **dict.fromkeys(("litre", "litres", "liter", "liters"), "l"),
+    **dict.fromkeys(("cumec", "cumecs", "cms"), "m3 s-1"),
+    **dict.fromkeys(("cusec", "cusecs", "cfs"), "ft3 s-1"),
 }
 # Normalised spelling -> kind, factor and offset to the first unit of its kind: first = factor * value + offset.
 _UNITS = {
@@ -41,6 +44,11 @@ _UNITS = {
     "degf": ("temperature", 5 / 9, 273.15 - 32 * 5 / 9),
     "m3 s-1": ("flow", 1.0, 0.0),
     "l s-1": ("flow", 0.001, 0.0),
+    "ft3 s-1": ("flow", 0.3048**3, 0.0),
+    "m3 h-1": ("flow", 1 / 3600, 0.0),
+    "m3 d-1": ("flow", 1 / 86400, 0.0),
+    "m2": ("area", 1.0, 0.0),
+    "km2": ("area", 1e6, 0.0),
     "dbz": ("reflectivity", 1.0, 0.0),
     "1": ("fraction", 1.0, 0.0),
     "%": ("fraction", 0.01, 0.0),
@@ -51,7 +59,10 @@ _UNITS = {
     "km h-1": ("speed", 1 / 3.6, 0.0),
     "kt": ("speed", 1852 / 3600, 0.0),
 }
-_ACCEPTED = "mm/h, kg m-2 s-1, mm, kg m-2, m, cm, km, K, degC, degF, m3/s, l/s, dBZ, 1, %, Pa, hPa, kPa, m/s, km/h, kt"
+_ACCEPTED = (
+    "mm/h, kg m-2 s-1, mm, kg m-2, m, cm, km, km2, K, degC, degF, m3/s, l/s, ft3/s, m3/d, dBZ, 1, %, Pa, hPa, kPa, "
+    "m/s, km/h, kt"
+)
 _RATE_NAMES = {
     "rainfall_amount": "rainfall_rate",
     "thickness_of_rainfall_amount": "rainfall_rate",
@@ -72,6 +83,11 @@ def normalise(units: str) -> str:
     tokens += [_token(part, -1) for group in denominators for part in group.strip(" ()").split()]
     powers = [token for token in " ".join(tokens).split() if token not in ("1", "dimensionless")]
     return " ".join(sorted(powers, key=lambda token: (re.search(r"-\d", token) is not None, token))) or "1"
+
+
+def kind_of(units: str) -> str | None:
+    """What units measure: "flow", "rate", "amount", "fraction", ...; None where they are unknown."""
+    return _UNITS.get(normalise(units), (None,))[0]
 
 
 def conversion(

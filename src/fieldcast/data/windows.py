@@ -12,6 +12,7 @@ class WindowSettings(Settings):
 
     num_inputs: int
     num_targets: int
+    first_lead: int = 1  # frames from the last input to the first target; 0: flow at stations when the weather ends
     max_gap: str | None = None  # longest step between two frames of a sample; None: the cadence
     stride: str | None = None  # shortest time between the starts of two samples; None: every frame starts one
     crop: int | None = None  # rows and columns of a random part that a training sample is cut down to
@@ -22,6 +23,8 @@ class WindowSettings(Settings):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value}: at least 1")
+        if self.first_lead < 0:
+            raise ValueError(f"first_lead = {self.first_lead}: at least 0, the time of the last input")
         for name in ("max_gap", "stride"):
             if getattr(self, name) is not None:
                 parse_duration(getattr(self, name))

@@ -14,6 +14,7 @@ from fieldcast.evaluation.table import (
     plain_numbers,
     score_rows,
     scores_document,
+    station_rows,
     wins,
 )
 from fieldcast.evaluation.tally import Tally, merge, rename
@@ -37,6 +38,7 @@ __all__ = [
     "run_tally",
     "score_rows",
     "scores_document",
+    "station_rows",
     "verify",
     "wins",
     "with_baselines",

@@ -77,7 +77,7 @@ def read_sample_times(samples: Samples, numbers: Sequence[int]) -> SampleTimes:
         shared=shared,
         rounded=not (shared or whole),
         regular_inputs=regular_inputs,
-        regular_targets=whole and bool(found[0] > 0),
+        regular_targets=whole and bool(found[0] >= min(samples.windows.first_lead, 1) * cadence),
         any_between=earliest < 0,
         cadence=cadence,
     )

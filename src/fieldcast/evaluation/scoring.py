@@ -1,6 +1,6 @@
 """Scores of a run's forecaster and of the baselines, as sums over a split.
 
-Shapes: M members, B batch, S targets of a sample, C channels, H rows, W columns.
+Shapes: M members, B batch, S targets of a sample, C channels, H rows, W columns, R stations.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fieldcast.data import Batch, Samples
 from fieldcast.data.dataset import spread
+from fieldcast.data.source import StationSource
 from fieldcast.evaluation.baselines import leave_out, with_baselines
 from fieldcast.evaluation.files import save_scores
 from fieldcast.evaluation.forecasts import draw_members, predict
@@ -51,7 +52,7 @@ def evaluate(
         ConfigError: for an unknown split, or members of a model that does not draw.
     """
     torch_device = choose_device(device)
-    source, splits = run.samples()
+    _, splits = run.samples()
     samples: Samples = look_up(splits, split, "split")
     numbers = spread(len(samples), num_samples)
     settings = run.config.evaluation
@@ -59,7 +60,7 @@ def evaluate(
         times = read_sample_times(samples, numbers)
         models, absent = with_baselines(run, splits["train"], torch_device)
         models, unable = leave_out(models, times)
-        spaces = describe_spaces(source, samples.normalizer, settings)
+        spaces = describe_spaces(samples, settings)
         size = batch_size or samples.whole_maps(run.config.training.batch_size)
         # Members of a batch are in memory together.
         size = max(1, size // (settings.num_members or 1))
@@ -78,13 +79,14 @@ def evaluate(
 def _description(run: Run, samples: Samples, tally: Tally) -> dict[str, str | int]:
     """What a table of a run's scores says of itself, whatever the samples."""
     source = samples.source
+    of_map = len(source.variables) * source.shape[0] * source.shape[1]
     return {
         "data_range": ", ".join(
             f"{s.name}: {s.yardstick.data_range:g} {s.yardstick.units}".removesuffix(" 1") for s in tally.spaces
         ),
-        "unit_space": "normalised by " + ", ".join(transform.name for transform in samples.normalizer.transforms),
+        "unit_space": f"normalised by {samples.target_normalizer.name}",
         "precision": run.config.training.precision,
-        "frame_pixels": len(source.variables) * source.shape[0] * source.shape[1],
+        "frame_pixels": len(source.stations) if isinstance(source, StationSource) else of_map,
         "num_targets": samples.windows.num_targets,
         "num_members": run.config.evaluation.num_members or 1,
         "step": run.best.state["progress"]["step"],
@@ -124,15 +126,15 @@ class _Scoring:
         groups = alike(self.times.rows(self.samples, numbers))
         for name in self.models:
             frames = self._forecast(name, batch, numbers)
-            physical = self.samples.normalizer.denormalise(frames)
+            physical = self.samples.target_normalizer.denormalise(frames)
             for space in self.spaces:
                 pair = (frames, batch.targets) if space.name == UNIT else (physical, truth)
-                compared = Compared(*(field[..., space.channels, :, :] for field in (*pair, batch.valid)))
+                compared = Compared(*pair, batch.valid).channels(space.channels)
                 for members, rows in groups:
                     tally.add(stretch, space, name, compared.of(members), rows)
 
     def _forecast(self, name: str, batch: Batch, numbers: Sequence[int]) -> Tensor:
-        """Frames (B, S, C, H, W) or, of the run's own model where it shall draw, (M, B, S, C, H, W)."""
+        """Frames (B, S, C, H, W) or flow (B, S, 1, R); of the run's own model where it shall draw, (M, B, S, ...)."""
         config, model = self.run.config, self.models[name]
         precision, num_members = config.training.precision, config.evaluation.num_members
         if num_members is None or name != self.run.model_name:

@@ -5,8 +5,8 @@ from functools import cached_property
 
 import torch
 
-from fieldcast.data import Normalizer
-from fieldcast.data.source import Source
+from fieldcast.data import Normalizer, Samples
+from fieldcast.data.source import StationSource
 from fieldcast.errors import ConfigError
 from fieldcast.evaluation_settings import EvaluationSettings
 from fieldcast.metrics import METRICS, Metric, Yardstick
@@ -56,12 +56,18 @@ class Space:
         }
 
 
-def describe_spaces(source: Source, normalizer: Normalizer, settings: EvaluationSettings) -> list[Space]:
-    """A physical space for each variable, then the unit space.
+def describe_spaces(samples: Samples, settings: EvaluationSettings) -> list[Space]:
+    """A physical space for each variable that is forecast, then the unit space.
 
     Raises:
         ConfigError: for events of a variable that the source doesn't have.
     """
+    source, normalizer = samples.source, samples.target_normalizer
+    if isinstance(source, StationSource):
+        extent, names_of = float(normalizer.data_range().max()), source.stations.names
+        one = Yardstick(source.flow.units, extent, stations=names_of)
+        return [Space("physical", 0, one), Space(UNIT, None, Yardstick(stations=names_of))]
+    assert isinstance(normalizer, Normalizer)
     names = [variable.name for variable in source.variables]
     chosen = settings.variable or names[0]
     if chosen not in names:

@@ -24,6 +24,7 @@ from fieldcast.models import MODELS
 from fieldcast.settings import look_up
 
 SHOWN_BY_LEAD_TIME = ("mse", "mae", "ssim")
+STATION_SCORES = ("nse", "kge")
 BOUNDS = ["low", "high"]
 ROUNDED = "lead time, rounded to the cadence"
 # Where zero or one is best, a difference of scores does not say which is nearer.
@@ -258,6 +259,30 @@ def score_rows(scores: xr.Dataset, convention: str = "fieldcast") -> list[dict]:
             if along <= {"threshold"} and f"units_{space}" in scores[name].attrs:
                 levels = scores["threshold"].values.tolist() if along else [None]
                 rows += [_row(scores, name, space, convention, level) for level in levels]
+    return rows
+
+
+def station_rows(scores: xr.Dataset) -> list[dict[str, Any]]:
+    """Efficiencies of rivers as rows for a table, in physical units over all lead times: for each model the median over
+    the stations, the tenth and the ninetieth percentile, and against how many stations of each baseline it wins.
+
+    Empty where there are no stations.
+    """
+    if "station" not in scores.dims:
+        return []
+    space, rows = str(scores.space.values[0]), []
+    for name in STATION_SCORES:
+        overall = scores[f"{name}_overall"].sel(space=space)
+        won = wins(scores, f"{name}_overall_difference").sel(space=space)
+        for model in (str(model) for model in scores.model.values):
+            values = overall.sel(model=model).values
+            low, middle, high = np.nanpercentile(values, [10, 50, 90]) if np.isfinite(values).any() else [np.nan] * 3
+            row = {"metric": METRICS[name].long_name, "model": model, "median": float(middle)}
+            row |= {"10 %": float(low), "90 %": float(high), "undefined": int(np.isnan(values).sum())}
+            for baseline in (str(one) for one in scores.baseline.values if not is_baseline(model)):
+                outcomes = won.sel(model=model, baseline=baseline)
+                row[f"wins, losses against {baseline}"] = f"{int((outcomes > 0).sum())}, {int((outcomes < 0).sum())}"
+            rows.append(row)
     return rows
 
 

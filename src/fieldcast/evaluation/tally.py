@@ -38,18 +38,26 @@ class Stretch(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Forecasts (B, S, C, H, W) or, of an ensemble, (M, B, S, C, H, W), what was observed, and where it counts."""
+    """Forecasts (B, S, C, H, W) or, of an ensemble, (M, B, S, C, H, W), what was observed, and where it counts; of
+    stations, forecasts (B, S, 1, R)."""
 
     predicted: Tensor
     observed: Tensor
     valid: Tensor
 
+    def channels(self, channels: slice) -> "Compared":
+        """Some of the variables."""
+        before = (slice(None), slice(None))
+        members = (slice(None),) * (self.predicted.ndim - self.observed.ndim)
+        observed, valid = self.observed[*before, channels], self.valid[*before, channels]
+        return Compared(self.predicted[*members, *before, channels], observed, valid)
+
     def of(self, samples: Tensor | None) -> "Compared":
         """Those of some samples of the batch; None: of all."""
         if samples is None:
             return self
-        # The axis of samples is the fifth from the end, whether there are members or not.
-        return Compared(*(field.index_select(-5, samples) for field in self))
+        # Members come before samples.
+        return Compared(*(field.index_select(field.ndim - self.observed.ndim, samples) for field in self))
 
 
 @dataclass

@@ -54,7 +54,7 @@ def open_inputs(run: Run, inputs: xr.Dataset | str | Path) -> Opened:
     if not isinstance(trained, NetCDFConfig):
         raise DataError(
             f"this run was trained on '{run.config.source.key}': frames from NetCDF or xarray go to a run "
-            "that was trained on the source 'netcdf'"
+            "that was trained on the source 'netcdf' or 'runoff'"
         )
     if not isinstance(inputs, xr.Dataset | str | Path):
         raise DataError(
@@ -167,13 +167,15 @@ def make_sample(opened: Opened, positions: np.ndarray, target_times: np.ndarray,
     frames = torch.from_numpy(sequence.read(positions))
     origin = int(sequence.times[positions[-1]])
     times = relative_times(np.concatenate([sequence.times[positions], target_times]), origin, cadence)
-    empty = torch.full_like(frames[:1], float("nan")).expand(len(target_times), -1, -1, -1)
-    batch = make_batch(run.normalizer, torch.cat([frames, empty])[None], times[None], len(positions))
+    place = (1, len(run.stations)) if run.stations else frames.shape[1:]
+    unknown = torch.full((1, len(target_times), *place), torch.nan)
+    batch = make_batch(run, frames[None], unknown, times[None])
     return replace(batch, origin=torch.tensor([origin])), frames
 
 
 def models_that(ability: str) -> str:
-    """Names of the models to train that have an ability such as "interpolates", by their default settings."""
+    """Names of the models of maps to train that have an ability such as "interpolates", by their default settings."""
+    of_maps = [key for key, row in MODELS.items() if row.forecaster.trained and not row.forecaster.forecasts_stations]
     with torch.device("meta"):
-        names = [key for key, row in MODELS.items() if row.forecaster.trained and getattr(build(key), ability)]
+        names = [key for key in of_maps if getattr(build(key), ability)]
     return ", ".join(names) or "none"

@@ -1,6 +1,6 @@
 """Forecasts as labelled data sets by CF-1.11, and as files.
 
-Shapes: M members, S lead times, C variables, H rows, W columns.
+Shapes: M members, S lead times, C variables, H rows, W columns, R stations.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import cftime
 import numpy as np
 import xarray as xr
 
-from fieldcast.data.source import NANOSECONDS, Source
+from fieldcast.data.source import NANOSECONDS, Source, Stations
 from fieldcast.environment import version
 from fieldcast.files import sha256, write_atomic
 from fieldcast.models import MODELS
@@ -55,6 +55,32 @@ def label(physical: np.ndarray, lead_times: np.ndarray, origin: int, source: Sou
     if members:
         number = np.arange(len(physical), dtype=np.int32)
         result = result.assign_coords(number=("number", number, {"standard_name": "realization", "units": "1"}))
+    return _with_encoded_times(result, lead_times, origin, source)
+
+
+def label_flow(flow: np.ndarray, lead_times: np.ndarray, origin: int, source: Source, run: Run) -> xr.Dataset:
+    """As ``label``, for the flow (S, 1, R) at the stations of a run."""
+    assert run.stations is not None and run.flow is not None
+    attributes = {**run.flow.attributes, "units": run.flow.units}
+    variables = {run.flow.name: (("init_time", "lead_time", "station"), flow[None, :, 0], attributes)}
+    result = xr.Dataset(variables, _coordinates(lead_times, origin, source), _attributes(run))
+    result = result.drop_vars([source.grid.row_name, source.grid.column_name], errors="ignore")
+    return _with_encoded_times(result.assign_coords(station_coordinates(run.stations)), lead_times, origin, source)
+
+
+def station_coordinates(stations: Stations, dimension: str = "station") -> dict[str, Any]:
+    """Coordinates of stations, by CF-1.11, along a dimension."""
+    coordinates: dict[str, Any] = {dimension: (dimension, list(stations.names), {"cf_role": "timeseries_id"})}
+    if stations.titles is not None:
+        coordinates["title"] = (dimension, list(stations.titles), {"long_name": "name of the station"})
+    places = (("latitude", "degrees_north", stations.latitudes), ("longitude", "degrees_east", stations.longitudes))
+    for name, units, values in places:
+        if values is not None:
+            coordinates[name] = (dimension, np.asarray(values, np.float64), {"standard_name": name, "units": units})
+    return coordinates
+
+
+def _with_encoded_times(result: xr.Dataset, lead_times: np.ndarray, origin: int, source: Source) -> xr.Dataset:
     unit = time_unit(np.append(origin + lead_times, origin))
     for name in ("init_time", "valid_time"):
         result[name].encoding |= {"units": f"{unit} since 1970-01-01", "calendar": source.calendar, "dtype": "int64"}

@@ -26,7 +26,7 @@ from fieldcast.forecast.inputs import (
     models_that,
     open_inputs,
 )
-from fieldcast.forecast.labels import add_seen, label
+from fieldcast.forecast.labels import add_seen, label, label_flow
 from fieldcast.models import Forecaster
 from fieldcast.models.base import TIME_TOLERANCE
 from fieldcast.processes import autocast, choose_device
@@ -47,7 +47,7 @@ def forecast(
         run: a trained run.
         inputs: past frames, as xarray or as the path of a NetCDF file or Zarr folder; units that the run's can be
             made from are converted.
-        minutes: lead times, above 0.
+        minutes: lead times, above 0; from 0 on where a run forecasts flow at stations.
         device: "auto", "cpu", "cuda".
         at: times to forecast, such as "2018-05-20T10:07" (UTC, in the calendar of the inputs), beside ``minutes`` or
             instead of them.
@@ -55,14 +55,14 @@ def forecast(
 
     Returns:
         every variable (init_time, lead_time, [number,] y, x) in the units of training, laid out by CF-1.11: the
-        reference time is that of the last frame.
+        reference time is that of the last frame. Of a run with stations, the flow (init_time, lead_time, station).
 
     Raises:
         DataError: where variable, units, grid spacing, cadence or frames do not fit the checkpoint, and for lead times
             that the model can't forecast.
         ConfigError: for times that are not after the last frame and ascending, and for members of a model without.
     """
-    leads, torch_device = _from_minutes(minutes, at), choose_device(device)
+    leads, torch_device = _from_minutes(minutes, at, run), choose_device(device)
     model = run.model(torch_device)
     _check_members(members, model, run)
     opened = open_inputs(run, inputs)
@@ -71,7 +71,7 @@ def forecast(
     origin = int(frame_times(opened)[positions[-1]])
     lead_times = np.union1d(leads, _from_times(at, origin, opened.source.calendar))
     _check_lead_times(lead_times, model, run)
-    every = _with_steps(lead_times, run.best.state["cadence"])
+    every = lead_times if run.stations else _with_steps(lead_times, run.best.state["cadence"])
     batch, frames = make_sample(opened, positions, origin + every, run)
     seen = ~torch.isnan(frames[-1])
     if not seen.any():
@@ -80,20 +80,23 @@ def forecast(
         normalised = predict(model, batch, torch_device, run.config.training.precision)[0]
     else:
         normalised = _draw(model, batch.without_targets().to(torch_device), members, run)
+    if run.stations:
+        return label_flow(run.target_normalizer.denormalise(normalised).numpy(), lead_times, origin, opened.source, run)
     asked = normalised[..., np.searchsorted(every, lead_times), :, :, :]
     physical = run.normalizer.denormalise(asked).numpy()
     return add_seen(label(physical, lead_times, origin, opened.source, run), seen.numpy(), run)
 
 
-def _from_minutes(minutes: Sequence[float], at: Sequence[str]) -> np.ndarray:
+def _from_minutes(minutes: Sequence[float], at: Sequence[str], run: Run) -> np.ndarray:
     """Lead times, int64 ns."""
     try:
         values = [float(value) for value in minutes]
     except (TypeError, ValueError):
         raise ConfigError(f"minutes = {minutes!r}: a list of numbers, such as [5, 10, 30]") from None
-    wrong = any(not np.isfinite(value) or value <= 0 for value in values) or sorted(set(values)) != values
-    if wrong or not (values or len(at)):
-        raise ConfigError(f"minutes = {values}: lead times above 0, ascending, each once, or times in 'at'")
+    early = any(value < 0 or (value == 0 and not run.stations) for value in values)
+    if early or not all(map(np.isfinite, values)) or sorted(set(values)) != values or not (values or len(at)):
+        least = "from 0 on" if run.stations else "above 0"
+        raise ConfigError(f"minutes = {values}: lead times {least}, ascending, each once, or times in 'at'")
     return np.round(np.array(values) * MINUTE).astype(np.int64)
 
 
@@ -124,7 +127,7 @@ def _check_lead_times(lead_times: np.ndarray, model: Forecaster, run: Run) -> No
     """Refuse what the model can't forecast, and warn of what it never learnt."""
     cadence = run.best.state["cadence"]
     steps = lead_times / cadence
-    odd = lead_times[(abs(steps - steps.round()) > TIME_TOLERANCE) | (steps.round() < 1)]
+    odd = lead_times[(abs(steps - steps.round()) > TIME_TOLERANCE) | (steps.round() < (0 if run.stations else 1))]
     if len(odd) and (model.ignore_times or not model.irregular_targets):
         few = ", ".join(f"{count * cadence / MINUTE:g}" for count in (1, 2, 3))
         raise DataError(

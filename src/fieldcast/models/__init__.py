@@ -9,6 +9,8 @@ from fieldcast.models.baselines.lagrangian_persistence import LagrangianPersiste
 from fieldcast.models.baselines.linear_interpolation import LinearInterpolation
 from fieldcast.models.baselines.optical_flow import OpticalFlow, OpticalFlowSettings
 from fieldcast.models.baselines.persistence import Persistence
+from fieldcast.models.baselines.ridge_regression import RidgeRegression, RidgeRegressionSettings
+from fieldcast.models.conv1d import Conv1D, Conv1DSettings
 from fieldcast.models.convlstm import (
     CONVLSTM_PRESETS,
     CONVLSTM_STACK_PRESETS,
@@ -31,6 +33,7 @@ from fieldcast.models.encoder_forecaster import (
 )
 from fieldcast.models.latent_ode import LATENT_ODE_PRESETS, LatentODE, LatentODESettings
 from fieldcast.models.ode2vae import ODE2VAE, ODE2VAE_PRESETS, ODE2VAESettings
+from fieldcast.models.runoff_convlstm import RUNOFF_CONVLSTM_PRESETS, RunoffConvLSTM, RunoffConvLSTMSettings
 from fieldcast.models.vid_ode import VID_ODE_PRESETS, VidODE, VidODESettings
 from fieldcast.settings import look_up, merge_tables, read_settings
 
@@ -44,6 +47,9 @@ MODELS = {
     ),
     "linear-interpolation": ModelRow(LinearInterpolation, ModelSettings, {}, "a straight line between two inputs"),
     "optical-flow": ModelRow(OpticalFlow, OpticalFlowSettings, {}, "pysteps, Pulkkinen et al. 2019, GMD 12, 4185"),
+    "ridge-regression": ModelRow(
+        RidgeRegression, RidgeRegressionSettings, {}, "Hoerl and Kennard 1970, Technometrics 12, 55"
+    ),
     "convgru": ModelRow(EncoderForecaster, ConvGRUSettings, CONVGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "trajgru": ModelRow(EncoderForecaster, TrajGRUSettings, TRAJGRU_PRESETS, "Shi et al. 2017, arXiv:1706.03458"),
     "trajgru-attention": ModelRow(EncoderForecaster, TrajGRUAttentionSettings, ATTENTION_PRESETS, THESIS),
@@ -55,9 +61,13 @@ MODELS = {
     "convlstm-stack": ModelRow(
         ConvLSTMStack, ConvLSTMStackSettings, CONVLSTM_STACK_PRESETS, "OpenSTL, Tan et al. 2023, arXiv:2306.11249"
     ),
+    "conv1d": ModelRow(Conv1D, Conv1DSettings, {}, "convolutions over time, at each pixel alone"),
     "vid-ode": ModelRow(VidODE, VidODESettings, VID_ODE_PRESETS, "Park et al. 2021, arXiv:2010.08188"),
     "latent-ode": ModelRow(LatentODE, LatentODESettings, LATENT_ODE_PRESETS, "Rubanova et al. 2019, arXiv:1907.03907"),
     "ode2vae": ModelRow(ODE2VAE, ODE2VAESettings, ODE2VAE_PRESETS, "Yildiz et al. 2019, arXiv:1905.10994"),
+    "runoff-convlstm": ModelRow(
+        RunoffConvLSTM, RunoffConvLSTMSettings, RUNOFF_CONVLSTM_PRESETS, "Boergel et al. 2025, GMD 18, 2005"
+    ),
 }
 
 

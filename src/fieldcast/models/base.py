@@ -23,6 +23,8 @@ class Forecaster(nn.Module, abc.ABC):
         interpolates: takes target times between those of the inputs too, not only after them.
         draws: ``draw`` gives another forecast each time; ``forward`` gives the one that stands for all.
         trained: has weights that training changes; the baselines have none.
+        forecasts_stations: its output has stations in place of the map, (B, S, C, R); it takes target time 0 too, the
+            flow that the weather up to now makes.
         takes_teacher: ``forward_train`` can feed true targets back in (scheduled sampling).
         ignore_times: a model that can't see times takes frames as they come, one cadence apart.
     """
@@ -32,6 +34,7 @@ class Forecaster(nn.Module, abc.ABC):
     interpolates: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     trained: ClassVar[bool] = True
+    forecasts_stations: ClassVar[bool] = False
     takes_teacher: ClassVar[bool] = False
     ignore_times: bool = False
 
@@ -82,14 +85,16 @@ class Forecaster(nn.Module, abc.ABC):
         if self.ignore_times:
             inputs = torch.arange(1 - input_times.shape[1], 1).to(input_times)
             targets = torch.arange(1, target_times.shape[1] + 1).to(target_times)
-            return inputs.expand_as(input_times), targets.expand_as(target_times)
+            # Flow is asked for from lead time 0 or from a later one: which, its own times alone say.
+            targets = target_times.round() if self.forecasts_stations else targets.expand_as(target_times)
+            return inputs.expand_as(input_times), targets
         self._check_order(input_times, target_times)
         if not self.irregular_inputs:
             regular = torch.arange(1 - input_times.shape[1], 1).to(input_times)
             _refuse_irregular("inputs", input_times, ((input_times - regular).abs() > TIME_TOLERANCE).any(dim=1))
         if not self.irregular_targets:
             steps = target_times.round()
-            odd = ((target_times - steps).abs() > TIME_TOLERANCE) | (steps < 1)
+            odd = ((target_times - steps).abs() > TIME_TOLERANCE) | (steps < (0 if self.forecasts_stations else 1))
             _refuse_irregular("targets", target_times, odd.any(dim=1))
         return input_times, target_times
 

@@ -15,7 +15,8 @@ from fieldcast.report.series import Stroke
 from fieldcast.report.wording import listed, number_label
 
 WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 50, 350, 8, 190
+LEFT, TOP, BOTTOM = 50, 8, 190
+RIGHT_MARGIN = 10
 Places = Callable[[ArrayLike], np.ndarray]
 MAX_POINTS_MARKED = 30
 ROOM_TO_ZERO = 0.4  # an axis starts at 0 where the smallest value is below this share of the largest
@@ -52,7 +53,10 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Lines over axes; ``guide`` is the two ends of a thin line to judge by, ``nothing`` what an empty chart says."""
+    """Lines over axes; ``guide`` is the two ends of a thin line to judge by, ``nothing`` what an empty chart says.
+
+    ``width`` is that of the drawing, where its height is 230.
+    """
 
     title: str
     x: Axis
@@ -60,6 +64,12 @@ class Chart(NamedTuple):
     lines: Sequence[Line]
     guide: tuple[tuple[float, float], tuple[float, float]] | None = None
     nothing: str = "no value"
+    width: int = WIDTH
+
+    @property
+    def right(self) -> int:
+        """Where the horizontal axis ends."""
+        return self.width - RIGHT_MARGIN
 
 
 def linear_axis(label: str, values: Iterable[np.ndarray | None], num_ticks: int = 5) -> Axis:
@@ -103,61 +113,63 @@ def values_of(lines: Sequence[Line]) -> list[np.ndarray | None]:
 
 def line_chart(chart: Chart) -> str:
     """The chart as an SVG element that says what it shows."""
-    across, up = _across(chart.x), _up(chart.y)
-    drawn = "".join(_line_svg(line, across(line.x), up) for line in chart.lines)
+    place, up = across(chart), _up(chart.y)
+    drawn = "".join(_line_svg(line, place(line.x), up) for line in chart.lines)
     if not drawn:
-        drawn = f'<text class="nothing" x="{(LEFT + RIGHT) / 2}" y="{(TOP + BOTTOM) / 2}">{chart.nothing}</text>'
+        drawn = f'<text class="nothing" x="{(LEFT + chart.right) / 2}" y="{(TOP + BOTTOM) / 2}">{chart.nothing}</text>'
     guide = ""
     if chart.guide:
         (x0, y0), (x1, y1) = chart.guide
-        points = [*across([x0, x1]), *up([y0, y1])]
+        points = [*place([x0, x1]), *up([y0, y1])]
         guide = '<path class="guide" d="M{0:.1f} {2:.1f}L{1:.1f} {3:.1f}"/>'.format(*points)
-    return _svg(_alternative(chart), _frame(chart.x, chart.y) + guide + drawn)
+    return _svg(chart, _frame(chart) + guide + drawn)
 
 
 def bar_chart(chart: Chart) -> str:
     """The chart with bars from 0 in place of lines, those of several models beside each other."""
-    across, up = _across(chart.x), _up(chart.y)
-    step = (RIGHT - LEFT) / max(1, len(chart.lines[0].x)) if chart.lines else 0.0
+    place, up = across(chart), _up(chart.y)
+    step = (chart.right - LEFT) / max(1, len(chart.lines[0].x)) if chart.lines else 0.0
     width = 0.8 * step / max(1, len(chart.lines))
     ground = float(up([max(chart.y.low, 0.0)])[0])
     drawn = ""
     for number, line in enumerate(chart.lines):
         shift = (number - len(chart.lines) / 2) * width
-        places = zip(across(line.x) + shift, up(line.y), strict=True)
+        places = zip(place(line.x) + shift, up(line.y), strict=True)
         bars = "".join(f"M{x:.1f} {ground:.1f}V{y:.1f}h{width:.1f}V{ground:.1f}z" for x, y in places if np.isfinite(y))
         drawn += f'<g class="{line.style}"><title>{escape(line.name)}</title><path class="bars" d="{bars}"/></g>'
     guide = ""
     if chart.guide:
         y = float(up([chart.guide[0][1]])[0])
-        guide = f'<path class="guide" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
-    return _svg(_alternative(chart), _frame(chart.x, chart.y) + drawn + guide)
+        guide = f'<path class="guide" d="M{LEFT} {y:.1f}H{chart.right}"/>'
+    return _svg(chart, _frame(chart) + drawn + guide)
 
 
-def _across(axis: Axis) -> Places:
-    return lambda values: LEFT + (RIGHT - LEFT) * axis.fractions(values)
+def across(chart: Chart) -> Places:
+    """Where values of the horizontal axis lie on the drawing."""
+    return lambda values: LEFT + (chart.right - LEFT) * chart.x.fractions(values)
 
 
 def _up(axis: Axis) -> Places:
     return lambda values: BOTTOM - (BOTTOM - TOP) * axis.fractions(values)
 
 
-def _svg(alternative: str, body: str) -> str:
-    label = escape(alternative)
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{body}</svg>'
+def _svg(chart: Chart, body: str) -> str:
+    label = escape(_alternative(chart))
+    size = f"0 0 {chart.width} {HEIGHT}"
+    return f'<svg class="chart" viewBox="{size}" role="img" aria-label="{label}">{body}</svg>'
 
 
-def _frame(x: Axis, y: Axis) -> str:
+def _frame(chart: Chart) -> str:
     """Grid, ticks and the label of the horizontal axis."""
     pieces = []
-    for place, (_, text) in zip(_up(y)([tick for tick, _ in y.ticks]), y.ticks, strict=True):
-        pieces.append(f'<path class="grid" d="M{LEFT} {place:.1f}H{RIGHT}"/>')
+    for place, (_, text) in zip(_up(chart.y)([tick for tick, _ in chart.y.ticks]), chart.y.ticks, strict=True):
+        pieces.append(f'<path class="grid" d="M{LEFT} {place:.1f}H{chart.right}"/>')
         pieces.append(f'<text class="y" x="{LEFT - 5}" y="{place + 4:.1f}">{escape(text)}</text>')
-    for place, (_, text) in zip(_across(x)([tick for tick, _ in x.ticks]), x.ticks, strict=True):
+    for place, (_, text) in zip(across(chart)([tick for tick, _ in chart.x.ticks]), chart.x.ticks, strict=True):
         pieces.append(f'<path class="grid" d="M{place:.1f} {BOTTOM}v4"/>')
         pieces.append(f'<text class="x" x="{place:.1f}" y="{BOTTOM + 16}">{escape(text)}</text>')
-    pieces.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
-    pieces.append(f'<text class="x" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 34}">{escape(x.label)}</text>')
+    pieces.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{chart.right}"/>')
+    pieces.append(f'<text class="x" x="{(LEFT + chart.right) / 2}" y="{BOTTOM + 34}">{escape(chart.x.label)}</text>')
     return "".join(pieces)
 
 

@@ -12,7 +12,14 @@ from fieldcast.errors import DataError
 
 MAIN_METRIC = "mse"  # what is claimed is of this one
 REFERENCE = "persistence"
-BASELINES = ("persistence", "lagrangian-persistence", "climatology", "optical-flow", "linear-interpolation")
+BASELINES = (
+    "persistence",
+    "lagrangian-persistence",
+    "climatology",
+    "optical-flow",
+    "linear-interpolation",
+    "ridge-regression",
+)
 CASE_DIMENSIONS = ("panel", "lead_time", "y", "x")
 OBSERVED = "observed"
 PHYSICAL = "physical"
@@ -52,11 +59,13 @@ class ReportPart:
     ``convention``, ``orientation`` and ``units_SPACE``. Beside it there may be ``NAME_overall`` over all lead times,
     ``NAME_difference`` (space, baseline, model, ...) of the models' scores minus the baseline's, and for each of them
     the bounds of an interval (bound, ...), as ``NAME_interval`` or ``NAME_overall_difference_interval``.
+    ``hydrographs`` are observed and forecast flow of stations, as `hydrographs_html` takes them.
     """
 
     name: str
     scores: xr.Dataset
     cases: list[Case] = field(default_factory=list)
+    hydrographs: xr.Dataset | None = None
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -145,6 +154,7 @@ class ReportContents:
         settings: nested plain values.
         environment: versions and machine, plain values.
         table: rows of a benchmark, empty for a run; columns as they come.
+        kernels: linear kernels of the trained model, as `kernels_html` takes them.
     """
 
     title: str
@@ -153,6 +163,7 @@ class ReportContents:
     settings: dict
     environment: dict
     table: list[dict] = field(default_factory=list)
+    kernels: xr.Dataset | None = None
 
 
 def _is_metric(name: str, dimensions: tuple[Hashable, ...]) -> bool:
@@ -180,10 +191,10 @@ def units_label(units: str) -> str:
     return f" [{units}]" if "(" in units else f" ({units})"
 
 
-def row_zero_is_bottom(frames: xr.DataArray) -> bool:
-    """Whether y grows upward on the map and the first row is the lowest: a projected or geographic axis, ascending."""
-    if "y" not in frames.coords or frames.sizes["y"] < 2:
+def row_zero_is_bottom(frames: xr.DataArray | xr.Dataset, axis: str = "y") -> bool:
+    """Whether rows grow upward on the map and the first is the lowest: a projected or geographic axis, ascending."""
+    if axis not in frames.coords or frames.sizes[axis] < 2:
         return False
-    axis = frames["y"]
-    on_the_ground = axis.attrs.get("standard_name") in ("projection_y_coordinate", "latitude", "grid_latitude")
-    return bool(on_the_ground and axis.values[-1] > axis.values[0])
+    rows = frames[axis]
+    on_the_ground = rows.attrs.get("standard_name") in ("projection_y_coordinate", "latitude", "grid_latitude")
+    return bool((on_the_ground or axis in ("lat", "latitude")) and rows.values[-1] > rows.values[0])

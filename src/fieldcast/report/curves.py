@@ -62,7 +62,7 @@ def curves_html(part: ReportPart) -> str:
     rest = [name for name in part.plain_metrics if name not in shown]
     first, more = (_charts(part, names, drawn) for names in (shown, rest))
     more = details_html("More scores against lead time", key_html(drawn) + more) if more else ""
-    return key_html(drawn) + first + more
+    return key_html(drawn) + first + more if first else ""
 
 
 def _charts(part: ReportPart, names: Sequence[str], drawn: dict[str, Stroke]) -> str:

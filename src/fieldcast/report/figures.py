@@ -48,7 +48,7 @@ def score_figure(part: ReportPart, names: list[str]) -> Figure:
     cells = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     for axes, name in zip(cells, names, strict=False):
         _draw_score(axes, part, name)
-        _dress(axes)
+        dress(axes)
     for axes in cells[len(names) :]:
         axes.set_axis_off()
     return figure
@@ -61,19 +61,20 @@ def _draw_score(axes: Axes, part: ReportPart, name: str) -> None:
     unit, size = lead_unit(score.lead_time.values)
     leads = score.lead_time.values / np.timedelta64(size, "s")
     for model, stroke in strokes(part.trained, part.baselines).items():
-        axes.plot(leads, score.sel(model=model).values, label=_plain(model), markersize=3, marker=".", **_look(stroke))
+        axes.plot(leads, score.sel(model=model).values, label=plain(model), markersize=3, marker=".", **look(stroke))
         if bounds is not None:
             low, high = bounds.sel(model=model).transpose("bound", ...).values
             axes.fill_between(leads, low, high, color=stroke.colour, alpha=0.15, linewidth=0)
     if not np.isfinite(score.values).any():
         axes.text(0.5, 0.5, "undefined everywhere", ha="center", va="center", transform=axes.transAxes)
-    axes.set_title(_plain(score.attrs.get("long_name", name)), fontsize="medium")
-    axes.set_ylabel(_plain(f"{name.upper()}{units_label(str(score.attrs.get(f'units_{space}', '')))}"))
+    axes.set_title(plain(score.attrs.get("long_name", name)), fontsize="medium")
+    axes.set_ylabel(plain(f"{name.upper()}{units_label(str(score.attrs.get(f'units_{space}', '')))}"))
     axes.set_xlabel(f"{lead_name(part)} ({unit})")
     axes.legend(frameon=False, fontsize="small", handlelength=3)
 
 
-def _look(stroke: Stroke) -> dict:
+def look(stroke: Stroke) -> dict:
+    """Colour and dashes of a line as matplotlib takes them."""
     dashes = [float(length) for length in stroke.dashes.split()]
     return {"color": stroke.colour, "linestyle": (0, dashes) if dashes else "solid"}
 
@@ -86,9 +87,9 @@ def training_figure(histories: dict[str, list[dict]]) -> Figure:
     for number, (model, history) in enumerate(histories.items()):
         colour, marker = MODEL_COLOURS[number % len(MODEL_COLOURS)], MARKERS[number % len(MARKERS)]
         training, validation = column(history, "train_loss"), column(history, "validation_loss")
-        upper.plot(*training, color=colour, linewidth=1, label=_plain(f"{model}, training"))
+        upper.plot(*training, color=colour, linewidth=1, label=plain(f"{model}, training"))
         dots = {"marker": marker, "markersize": 3, "linestyle": "--"}
-        upper.plot(*validation, color=colour, label=_plain(f"{model}, validation"), **dots)
+        upper.plot(*validation, color=colour, label=plain(f"{model}, validation"), **dots)
         lower.plot(*column(history, "learning_rate"), color=colour if len(histories) > 1 else BASELINE_COLOUR)
         shown += [training[1], validation[1]]
     if spans_decades(np.concatenate(shown)):
@@ -105,7 +106,7 @@ def training_figure(histories: dict[str, list[dict]]) -> Figure:
         figure.set_figwidth(figure.get_figwidth() + 2.4 * num_columns)
         figure.legend(loc="outside right upper", frameon=False, fontsize="small", ncols=num_columns)
     for axes in (upper, lower):
-        _dress(axes)
+        dress(axes)
     return figure
 
 
@@ -136,7 +137,7 @@ def _draw_maps(axes: Axes, case: xr.DataArray, scale: ColourScale) -> None:
         axes.add_patch(Rectangle((extent[0], extent[3]), 1 - 2 * GAP, 1 - 2 * GAP, fill=False, edgecolor=GRID))
     axes.set(xlim=(0, num_columns), ylim=(num_rows, 0))
     axes.set_xticks(np.arange(num_columns) + 0.5, lead_labels(case.lead_time.values))
-    panels = [_plain(panel) for panel in case.panel.values]
+    panels = [plain(panel) for panel in case.panel.values]
     axes.set_yticks(np.arange(num_rows) + 0.5, panels, rotation="vertical", va="center")
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
@@ -153,13 +154,14 @@ def _draw_colour_bar(axes: Axes, scale: ColourScale) -> None:
         spacing="uniform" if scale.discrete else "proportional",
         ticks=boundaries if scale.discrete else np.linspace(boundaries[0], boundaries[-1], 6),
         format="%g" if scale.discrete else "%.3g",
-        label=_plain(scale.label),
+        label=plain(scale.label),
     )
     bar.outline.set_visible(False)
     bar.minorticks_off()
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
+    """Grid, colours and spines as all figures have them."""
     axes.set_facecolor(GROUND)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -168,6 +170,6 @@ def _dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _plain(text) -> str:
+def plain(text) -> str:
     """Text that matplotlib draws as it is, since a dollar sign would start a formula."""
     return str(text).replace("$", r"\$")

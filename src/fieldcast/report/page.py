@@ -1,27 +1,25 @@
 """The HTML page: one file that asks nothing of a network, with every text escaped."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import numpy as np
 
 from fieldcast.files import write_atomic
 from fieldcast.report.contents import ReportContents, ReportPart
 from fieldcast.report.curves import curves_html, shown_metrics
-from fieldcast.report.elements import Section, contents_html, details_html, row_heading, section_html, table_html
+from fieldcast.report.document import document_html
+from fieldcast.report.elements import Section, details_html, row_heading, table_html
 from fieldcast.report.ensembles import ensembles_html
 from fieldcast.report.events import events_html
 from fieldcast.report.figures import forecast_figure, png, score_figure, training_figure
 from fieldcast.report.frames import Shown, encode
+from fieldcast.report.hydrographs import hydrograph_figure, hydrographs_html
+from fieldcast.report.kernels import kernel_figure, kernels_html, outputs_in_detail
 from fieldcast.report.player import case_html
 from fieldcast.report.scale import colour_scale
-from fieldcast.report.series import stroke_styles
 from fieldcast.report.spectra import spectra_html
 from fieldcast.report.tables import BETTER, MARKS_NOTE, benchmark_table, lead_table, overall_table, stations_html
 from fieldcast.report.training_curves import training_html
@@ -29,6 +27,7 @@ from fieldcast.report.verdict import interval_note, verdicts
 from fieldcast.report.wording import quantity_label
 
 NUM_OPEN_CASES = 3  # of a part, the others are to unfold
+NUM_KERNEL_FIGURES = 3
 FACTS = {
     "split": "split",
     "samples": "num_samples",
@@ -77,6 +76,12 @@ def _figures(contents: ReportContents, shown: list[list[Shown]]) -> Iterator[tup
         yield "training", png(training_figure(contents.histories))
     for number, case in enumerate([case for cases in shown for case in cases], start=1):
         yield _numbered("forecast", number), png(forecast_figure(case.frames, case.scale))
+    if contents.kernels is not None:
+        for number, output in enumerate(outputs_in_detail(contents.kernels)[:NUM_KERNEL_FIGURES], start=1):
+            yield _numbered("kernel", number), png(kernel_figure(contents.kernels, output))
+    for number, part in enumerate(contents.parts, start=1):
+        if part.hydrographs is not None:
+            yield _numbered("hydrographs", number), png(hydrograph_figure(part.hydrographs))
 
 
 def _numbered(name: str, number: int) -> str:
@@ -86,27 +91,8 @@ def _numbered(name: str, number: int) -> str:
 def page_html(contents: ReportContents, shown: list[list[Shown]] | None = None) -> str:
     """The page alone; ``shown`` are the frames of each part's cases, where they are ready."""
     shown = [_shown(part) for part in contents.parts] if shown is None else shown
-    style, script = _asset("page.css") + stroke_styles(), _asset("page.js")
-    sections = [section for section in _sections(contents, shown) if section.body_html]
-    return Template(_asset("template.html")).substitute(
-        title=escape(contents.title),
-        verdict="".join(_verdict_html(part, len(contents.parts) > 1) for part in contents.parts),
-        contents=contents_html(sections),
-        sections="".join(section_html(section) for section in sections),
-        style=style,
-        script=script,
-        style_hash=_content_hash(style),
-        script_hash=_content_hash(script),
-    )
-
-
-def _asset(name: str) -> str:
-    return (files("fieldcast.report") / name).read_text(encoding="utf-8")
-
-
-def _content_hash(text: str) -> str:
-    """The name that a content security policy knows an inline script or style by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    verdict = "".join(_verdict_html(part, len(contents.parts) > 1) for part in contents.parts)
+    return document_html(contents.title, verdict, list(_sections(contents, shown)))
 
 
 def _verdict_html(part: ReportPart, named: bool) -> str:
@@ -138,11 +124,14 @@ def _sections(contents: ReportContents, shown: list[list[Shown]]) -> Iterator[Se
             "Events": events_html(part),
             "Power spectra": spectra_html(part),
             "Ensemble": ensembles_html(part),
+            "Hydrographs": "" if part.hydrographs is None else hydrographs_html(part.hydrographs),
             "Stations": stations_html(part),
             "Conventions": _conventions_html(part),
         }
         for heading, body in bodies.items():
             yield Section(prefix + heading, body)
+    if contents.kernels is not None:
+        yield Section("Kernels", kernels_html(contents.kernels))
     yield Section("Training", training_html(contents.histories))
     yield Section("Settings, versions, seed", _settings_html(contents))
 

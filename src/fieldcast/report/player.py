@@ -78,16 +78,17 @@ def _player_html(case: Case, shown: Shown, addresses: Addresses, times: list[str
         f'<div class="player" tabindex="0" role="group" data-start="{start}" hidden '
         f'aria-label="Animation: {escape(case.heading)}. {KEYS_NOTE}">'
         f'<p class="time"><output>{escape(times[start])}</output></p><div class="panels">{panels}</div>'
-        f"{_controls_html(len(addresses[0]), start)}</div>"
+        f"{controls_html(len(addresses[0]), start, 'Time')}</div>"
     )
 
 
-def _controls_html(num_frames: int, start: int) -> str:
+def controls_html(num_frames: int, start: int, name: str) -> str:
+    """Buttons and slider of a player; ``name`` says what the slider moves through."""
     return (
         '<div class="controls"><button type="button" class="play" aria-label="Play">▶ Play</button>'
         '<button type="button" class="back" aria-label="One frame back">◀</button>'
         '<button type="button" class="forward" aria-label="One frame forward">▶</button>'
-        f'<input type="range" min="0" max="{num_frames - 1}" value="{start}" step="1" aria-label="Time">'
+        f'<input type="range" min="0" max="{num_frames - 1}" value="{start}" step="1" aria-label="{escape(name)}">'
         f'<span class="note keys">{KEYS_NOTE}</span></div>'
     )
 

@@ -1,14 +1,17 @@
 """The report of a run, gathered from its folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fieldcast.evaluation import evaluate, load_scores, run_tally, with_baselines
+from fieldcast.explain.kernel_file import load_kernels
 from fieldcast.report.cases import choose_cases, ensembles_of, make_cases
 from fieldcast.report.contents import ReportContents, ReportPart
+from fieldcast.report.flows import hydrographs
 from fieldcast.report.page import write_report
 from fieldcast.run import Run
 
@@ -27,15 +30,21 @@ def report(run: Run, split: str = "test") -> Path:
     _, splits = run.samples()
     models, _ = with_baselines(run, splits["train"], torch.device("cpu"))
     models = {name: model for name, model in models.items() if name in tally.models}
-    choices, precision = choose_cases(tally, run.model_name), run.config.training.precision
-    cases = make_cases(models, splits[split], choices, precision, ensembles_of({run.model_name: run}))
+    samples = splits[split]
+    part, precision = ReportPart(run.config.name, scores), run.config.training.precision
+    if run.stations:
+        part = replace(part, hydrographs=hydrographs(models, samples, precision))
+    else:
+        choices = choose_cases(tally, run.model_name)
+        cases = make_cases(models, samples, choices, precision, ensembles_of({run.model_name: run}))
+        part = replace(part, cases=cases)
     contents = ReportContents(
         title=f"{run.config.name}: {run.model_name} on {run.config.source.key}",
-        parts=[ReportPart(run.config.name, scores, cases)],
+        parts=[part],
         histories={run.model_name: run.history()},
         settings=run.config.resolved(),
         environment=read_environment(run),
-        table=[],
+        kernels=load_kernels(run),
     )
     return write_report(contents, run.folder)
 

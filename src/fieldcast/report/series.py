@@ -8,7 +8,7 @@ from fieldcast.report.contents import BASELINES
 # After Okabe and Ito: colours that the colour-blind can tell apart and that hold on light and dark ground.
 MODEL_COLOURS = ("#1f83c7", "#d55e00", "#009e73", "#cc79a7", "#c88a00", "#56b4e9")
 BASELINE_COLOUR = "#808080"
-BASELINE_DASHES = ("6 3", "1.5 2.5", "7 2 1.5 2", "12 3", "3 1.5")
+BASELINE_DASHES = ("6 3", "1.5 2.5", "7 2 1.5 2", "12 3", "3 1.5", "9 2 3 2")
 OBSERVED_CLASS = "observation"
 
 

@@ -13,6 +13,7 @@ from fieldcast.lead_times import lead_labels
 from fieldcast.report.contents import MAIN_METRIC, PHYSICAL, ReportPart
 from fieldcast.report.wording import interval_label, listed, neighbours_joined, number_label
 
+MAIN_STATION_METRIC = "nse"
 CLAIMS = {"better": "beats", "open": "is not shown to beat", "worse": "is worse than"}
 AT_LEADS = {"better": "better", "open": "not shown to differ", "worse": "worse", "unknown": "not to be said"}
 
@@ -53,11 +54,37 @@ def verdicts(part: ReportPart) -> list[Verdict]:
     """What can be claimed about each trained model, in each physical space."""
     scored = [name for name in part.plain_metrics if part.is_score(name)]
     name = MAIN_METRIC if MAIN_METRIC in scored else next(iter(scored), None)
-    if name is None:
+    of_stations = [metric for metric in part.metrics_along("station") if part.is_score(metric)]
+    if name is None and not of_stations:
         return [Verdict("No scores.", [])]
     if not part.trained:
         return [Verdict("Only baselines were scored.", [])]
-    return [_verdict(part, name, space, model) for space in part.shown_spaces for model in part.trained]
+    pairs = [(space, model) for space in part.shown_spaces for model in part.trained]
+    if name is None:
+        name = MAIN_STATION_METRIC if MAIN_STATION_METRIC in of_stations else of_stations[0]
+        return [_station_verdict(part, name, space, model) for space, model in pairs]
+    return [_verdict(part, name, space, model) for space, model in pairs]
+
+
+def _station_verdict(part: ReportPart, name: str, space: str, model: str) -> Verdict:
+    """The median over stations, and at how many of them the model is better or worse than each baseline."""
+    scores = part.scores[f"{name}_overall"].sel(space=space)
+    comparisons = []
+    for rival in part.baselines:
+        found = outcomes(part, f"{name}_overall", space, rival, model)
+        counts = [f"{AT_LEADS[kind]} at {(found == kind).sum()}" for kind in AT_LEADS if (found == kind).any()]
+        line = (
+            f"Against {rival}, median {_station_median(scores.sel(model=rival))}: {', '.join(counts)} of {found.size}"
+        )
+        comparisons.append(f"{line} stations.")
+    claim = f"{model}: {part.title(name)} {_station_median(scores.sel(model=model))}"
+    return Verdict(f"{claim} in the median of {scores.sizes['station']} stations.", comparisons)
+
+
+def _station_median(scores: xr.DataArray) -> str:
+    """The median of the stations that have a score, in words."""
+    known = scores.values[np.isfinite(scores.values)]
+    return number_label(float(np.median(known)), 3) if known.size else "undefined"
 
 
 def _verdict(part: ReportPart, name: str, space: str, model: str) -> Verdict:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fieldcast.checkpoint import (
@@ -20,9 +21,12 @@ from fieldcast.checkpoint import (
 )
 from fieldcast.config import RunConfig, differences, read_config
 from fieldcast.data import Normalizer, Samples, Source, make_samples
+from fieldcast.data.flow import FlowNormalizer
+from fieldcast.data.source import StationSource
 from fieldcast.environment import bf16_in_hardware, describe_environment
 from fieldcast.errors import ConfigError, TrainingDiverged
 from fieldcast.models import MODELS, Forecaster
+from fieldcast.models.runoff_convlstm import RunoffConvLSTM
 from fieldcast.processes import Processes
 from fieldcast.run import build_model, write_history, write_json
 from fieldcast.training.display import TrainingDisplay
@@ -102,9 +106,13 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
     saved = _open_checkpoint(config, folder, processes)
     source = config.source.open(config.seed)
     normalizer = Normalizer.from_plain(saved.state["normalizer"]) if saved else config.source.normalizer
-    samples = make_samples(source, config.windows, config.splits, normalizer, config.sampling, config.seed)
+    stations = saved.state.get("stations") if saved else None
+    flow_normalizer = FlowNormalizer.from_plain(stations["normalizer"]) if stations else None
+    samples = make_samples(
+        source, config.windows, config.splits, normalizer, config.sampling, config.seed, flow_normalizer
+    )
     torch.manual_seed(config.seed)
-    model = build_model(config, len(source.variables))
+    model = _build(config, source)
     if settings.teacher_steps and not model.takes_teacher:
         raise ConfigError(f"training.teacher_steps: the model '{config.model_key}' feeds nothing back to be taught")
     model.to(device)
@@ -128,6 +136,18 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
         TrainingDisplay.say(f"{config.name}: {sizes} samples; {device}; from step {progress.step}")
     processes.wait()
     return session
+
+
+def _build(config: RunConfig, source: Source) -> Forecaster:
+    """The untrained model, which knows the stations and the catchments of a source that has some."""
+    if not isinstance(source, StationSource):
+        return build_model(config, len(source.variables))
+    model = build_model(config, len(source.variables), (source.shape, len(source.stations)))
+    if isinstance(model, RunoffConvLSTM) and model.settings.head == "catchment":
+        if source.stations.catchments is None:
+            raise ConfigError('model.head = "catchment" needs source.catchments, or source.catchment_radius')
+        model.use_catchments(torch.from_numpy(source.stations.catchments))
+    return model
 
 
 def _open_checkpoint(config: RunConfig, folder: Path, processes: Processes) -> Checkpoint | None:
@@ -166,7 +186,7 @@ def save_session(session: Session) -> None:
     state = {
         "config": session.config.resolved(),
         "normalizer": session.samples["train"].normalizer.to_plain(),
-        **describe_data(session.source),
+        **describe_data(session.samples["train"]),
         "progress": asdict(progress),
     }
     saved = Checkpoint(session.model.state_dict(), pack_optimizer(session.optimizer), state)
@@ -176,11 +196,25 @@ def save_session(session: Session) -> None:
     session.processes.wait()
 
 
-def describe_data(source: Source) -> dict[str, Any]:
+def describe_data(samples: Samples) -> dict[str, Any]:
     """What a forecast needs to know of the data a model was trained on, as plain types."""
-    return {
+    source = samples.source
+    described = {
         "variables": [asdict(variable) for variable in source.variables],
         "grid": {"names": [source.grid.row_name, source.grid.column_name], "spacing": list(source.grid.spacing())},
         "cadence": source.cadence,
         "calendar": source.calendar,
     }
+    if not isinstance(source, StationSource):
+        return described
+    stations = source.stations
+    places = {name: getattr(stations, name) for name in ("latitudes", "longitudes")}
+    described["stations"] = {
+        "names": list(stations.names),
+        "titles": None if stations.titles is None else list(stations.titles),
+        **{name: None if values is None else np.asarray(values).tolist() for name, values in places.items()},
+        "map_size": list(source.shape),
+        "flow": asdict(source.flow),
+        "normalizer": samples.target_normalizer.to_plain(),
+    }
+    return described

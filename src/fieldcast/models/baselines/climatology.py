@@ -55,6 +55,35 @@ class Season(NamedTuple):
         return ((day_of_year - 1) // DAYS_OF_A_BIN)[places].reshape(seconds.shape)
 
 
+def mean_by_season(pieces: Iterable[tuple[np.ndarray, np.ndarray]], season: Season) -> tuple[Tensor, Tensor]:
+    """Means of each bin of the season and of all, in one pass, NaN for what was never seen.
+
+    Args:
+        pieces: values (n, ...), NaN where missing, and their times (n,) int64 ns.
+        season: which says what bin a time is in.
+
+    Returns:
+        (N, ...) and (...), float64; a bin without data has the mean of all.
+
+    Raises:
+        DataError: where there is no piece.
+    """
+    sums, counts = torch.empty(0), torch.empty(0)
+    for frames, times in pieces:
+        values, bins = torch.from_numpy(frames), torch.from_numpy(season.bins(times))
+        if not len(sums):
+            sums = torch.zeros(season.num_bins, *values.shape[1:], dtype=torch.float64)
+            counts = torch.zeros(sums.shape, dtype=torch.int32)
+        seen = ~torch.isnan(values)
+        sums.index_add_(0, bins, torch.where(seen, values, 0).double())
+        counts.index_add_(0, bins, seen.int())
+    if not len(sums):
+        raise DataError("climatology: there are no frames to take the mean of")
+    # 0 / 0 marks a pixel that was never seen, as NaN.
+    overall = sums.sum(0) / counts.sum(0)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), overall), overall
+
+
 class Climatology(Forecaster):
     """The mean of the training split at each pixel, by hour of day or by time of year.
 
@@ -92,20 +121,7 @@ class Climatology(Forecaster):
             DataError: where there are no frames.
         """
         season = Season(source.cadence, source.calendar, source.real_times)
-        sums, counts = torch.empty(0), torch.empty(0)
-        for frames, times in pieces:
-            values, bins = torch.from_numpy(frames), torch.from_numpy(season.bins(times))
-            if not len(sums):
-                sums = torch.zeros(season.num_bins, *values.shape[1:], dtype=torch.float64)
-                counts = torch.zeros(sums.shape, dtype=torch.int32)
-            seen = ~torch.isnan(values)
-            sums.index_add_(0, bins, torch.where(seen, values, 0).double())
-            counts.index_add_(0, bins, seen.int())
-        if not len(sums):
-            raise DataError("climatology: there are no frames to take the mean of")
-        # 0 / 0 marks a pixel that was never seen, as NaN.
-        overall = sums.sum(0) / counts.sum(0)
-        means = torch.where(counts > 0, sums / counts.clamp(min=1), overall)
+        means, overall = mean_by_season(pieces, season)
         self.season = season
         self.means, self.overall = (_ready(normalizer, part).to(self.means) for part in (means, overall))
 
