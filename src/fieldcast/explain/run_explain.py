@@ -23,7 +23,7 @@ from fieldcast.explain.averaging import AveragedKernels, AveragingSettings, aver
 from fieldcast.explain.cost import cheapest_method, cost_of
 from fieldcast.explain.fidelity import Record, SurrogateSettings, compare_surrogates, fit_surrogates, network_outputs
 from fieldcast.explain.kernel_file import Explained, label_kernels
-from fieldcast.explain.linear_kernels import LinearKernels, Method, Precision, linear_kernels
+from fieldcast.explain.linear_kernels import LinearKernels, Method, Precision, describe_run, linear_kernels
 from fieldcast.explain.network import Network
 from fieldcast.explain.optimal_reference import SearchSettings
 from fieldcast.explain.targets import Place, choose_outputs
@@ -31,6 +31,8 @@ from fieldcast.processes import Processes, choose_device, join_processes
 from fieldcast.run import Run
 from fieldcast.settings import Count, Settings
 
+PATCHES_ACROSS = 8
+NUM_TRIED = 20
 Surrogate = Literal["average", "local", "reference", "best sequence", "optimal", "least squares"]
 
 
@@ -42,16 +44,17 @@ class ExplainSettings(Settings):
     squares" fitted to what the network gives; None: the average for stations, the local one for maps. ``num_sequences``
     are taken of the training split, ``num_held_out`` of the test split, where the kernels are judged. ``compare`` makes
     and judges all but the local ones too. ``attribute`` sets beside the kernels what integrated gradients and occlusion
-    say of the forecast from the sequence that ends ``at`` (None: the one of the test split with the largest output).
+    say of the forecast from the sequence that ends ``at`` (None: of some of the test split, the one with the largest
+    output). ``occlusion``: None hides patches of an eighth of the longer side at a time.
     """
 
     surrogate: Surrogate | None = None
     num_sequences: Count | None = 100
-    num_held_out: Count | None = 200
+    num_held_out: Count | None = 100
     compare: bool = False
     attribute: bool = False
     at: str | None = None
-    occlusion: OcclusionSettings = OcclusionSettings(size=3, stride=3)
+    occlusion: OcclusionSettings | None = None
     search: SearchSettings = SearchSettings(num_candidates=20, max_iterations=20)
     num_blocks: Count = 10
     method: Method = "auto"
@@ -131,11 +134,14 @@ class _Job:
 
     def cost(self) -> str:
         """What kernels at one sequence cost, and at how many they are taken."""
-        reference = self.read("test", self.chosen)
-        method = cheapest_method(self.network, reference) if self.settings.method == "auto" else self.settings.method
-        count = 1 if self.surrogate in ("local", "reference") else len(self.numbers["train"])
-        cost = cost_of(self.network, reference, method, self.settings.memory_megabytes).describe()
-        return cost + (f"; at {count} sequences" if count > 1 else "")
+        settings, reference = self.settings, self.read("test", self.chosen)
+        memory = settings.memory_megabytes
+        if self.surrogate in ("local", "reference") and not settings.compare:
+            # To measure a part would take longer than the whole.
+            method = cheapest_method(self.network, reference) if settings.method == "auto" else settings.method
+            return cost_of(self.network, reference, method, memory).describe()
+        one = describe_run(self.network, reference, settings.method, memory_megabytes=memory)
+        return f"{one}; at {len(self.numbers['train'])} sequences"
 
     def explained(self, processes: Processes) -> xr.Dataset:
         """The labelled kernels, the same in all processes."""
@@ -151,7 +157,7 @@ class _Job:
             shares = {
                 "contribution": kernel_contribution(self.network, kernels, chosen, baseline),
                 "integrated_gradients": integrated_gradients(self.network, chosen, baseline),
-                "occlusion": occlusion(self.network, chosen, baseline, self.settings.occlusion),
+                "occlusion": occlusion(self.network, chosen, baseline, self.settings.occlusion or _patches(chosen)),
             }
         reference = chosen[0] if self.surrogate == "local" else mean
         origin = format_time(self.splits["test"].origin(self.chosen), self.splits["test"].source.calendar)
@@ -228,10 +234,15 @@ class _Job:
         return torch.stack(rows)
 
     def _wettest(self) -> int:
-        """Number of the test sequence from which the network forecasts most of the first output."""
-        numbers = self.numbers["test"]
+        """Number of the test sequence, of some, from which the network forecasts most of the first output."""
+        numbers = [self.numbers["test"][place] for place in spread(len(self.numbers["test"]), NUM_TRIED)]
         values = torch.cat([network_outputs(self.network, self.read("test", number))[:, :1] for number in numbers])
         return numbers[int(values.argmax())]
+
+
+def _patches(sequence: Tensor) -> OcclusionSettings:
+    size = -(-max(sequence.shape[-2:]) // PATCHES_ACROSS)
+    return OcclusionSettings(size=size, stride=size)
 
 
 def _alike(samples: Samples, times: Tensor, wanted: int | None) -> list[int]:
