@@ -1,5 +1,7 @@
 """A run that forecasts flow at stations: samples, scores, forecasts and report, against plain loops over its files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import fieldcast as fc
 from fieldcast.config import read_config
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.evaluation import evaluate, station_rows
+from fieldcast.report.flows import hydrographs
 from fieldcast.report.run_report import report
 from fieldcast.training.loop import resume, train
 
@@ -106,6 +109,25 @@ def test_a_forecast_is_labelled_by_station(river_run, river_files):  # noqa: F81
 def test_a_forecast_at_another_lead_time_is_refused(river_run, river_files):  # noqa: F811
     with pytest.raises(DataError, match="lead"), pytest.warns(UserWarning, match="beyond"):
         fc.forecast(river_run, river_files[0], minutes=[2880], device="cpu")
+
+
+def test_hydrographs_are_forecasts_at_their_times_with_gaps_between(river_run, flow):  # noqa: F811
+    samples = river_run.samples()[1]["train"]
+    few = replace(samples, starts=[samples.starts[number] for number in (0, 1, 30)])
+    found = hydrographs({"own": river_run.model()}, few).flow
+    assert found.dims == ("model", "lead_time", "time", "station") and found.model.values.tolist() == ["observed", "own"]
+    origins = np.array([samples.origin(number) for number in (0, 1, 30)], "datetime64[ns]")
+    days = np.timedelta64(1, "D")
+    shown = np.unique([*origins, *(origins + days), origins[1] + 2 * days])
+    np.testing.assert_array_equal(found.time.values, shown)
+    assert found.sel(time=origins[1] + 2 * days).isnull().all()
+    batch = samples.batch([30])
+    with torch.inference_mode():
+        own = river_run.model()(batch.inputs, batch.input_times, batch.target_times)
+    expected = river_run.target_normalizer.denormalise(own)[0, 1, 0]
+    row = found.isel(lead_time=1).sel(time=origins[2] + days)
+    np.testing.assert_allclose(row.sel(model="own"), expected, rtol=1e-5)
+    np.testing.assert_array_equal(row.sel(model="observed"), flow.flow.sel(time=origins[2] + days))
 
 
 def test_the_report_has_hydrographs_and_no_maps(river_run):  # noqa: F811

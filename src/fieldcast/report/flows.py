@@ -35,7 +35,7 @@ def hydrographs(models: Mapping[str, Forecaster], samples: Samples, precision: s
     numbers = list(range(len(samples)))
     leads = elapsed_times(samples, numbers)[:, samples.windows.num_inputs :]
     origins = np.array([samples.origin(number) for number in numbers])
-    lead_times, times = np.unique(leads), np.unique(origins[:, None] + leads)
+    lead_times, times = np.unique(leads), _with_gaps(np.unique(origins[:, None] + leads), source.cadence)
     flow = np.full((1 + len(models), len(lead_times), len(times), len(source.stations)), np.nan, np.float32)
     for number in numbers:
         batch, truth = samples.batch_and_truth([number])
@@ -54,3 +54,12 @@ def hydrographs(models: Mapping[str, Forecaster], samples: Samples, precision: s
     attributes = {**source.flow.attributes, "units": source.flow.units}
     values = xr.DataArray(flow, coordinates, ("model", "lead_time", "time", "station"), source.flow.name, attributes)
     return values.to_dataset(name="flow")
+
+
+def _with_gaps(times: np.ndarray, cadence: int) -> np.ndarray:
+    """The times (N,) int64 ns, and one more after each that the next does not follow at once, at which nothing is known.
+
+    A line through them is broken there.
+    """
+    before_gap = times[:-1][np.diff(times) > 1.5 * cadence]
+    return np.union1d(times, before_gap + cadence)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from fieldcast.lead_times import lead_labels
 from fieldcast.report.contents import REFERENCE, ReportPart, lead_name
-from fieldcast.report.elements import row_heading, table_html, unseen
+from fieldcast.report.elements import details_html, row_heading, table_html, unseen
 from fieldcast.report.verdict import outcomes
 from fieldcast.report.wording import interval_label, number_label
 
@@ -20,6 +20,7 @@ BETTER = {
     "one": "best at 1",
     "none": "a description",
 }
+MANY_STATIONS = 20
 MAX_ON_ONE_LINE = 60  # characters; a reason why a run failed is longer
 SYMBOLS = {"better": ("win", "▲", f"better than {REFERENCE}"), "worse": ("loss", "▼", f"worse than {REFERENCE}")}
 MARKS_NOTE = (
@@ -54,7 +55,7 @@ def lead_table(part: ReportPart, name: str, space: str) -> str:
 
 
 def stations_html(part: ReportPart) -> str:
-    """Scores of each station over all lead times: a table a score, rows stations, columns models."""
+    """Scores of each station over all lead times: a table a score, to unfold where there are many stations."""
     tables = []
     for space in part.shown_spaces:
         for name in part.metrics_along("station"):
@@ -65,7 +66,9 @@ def stations_html(part: ReportPart) -> str:
                 row_heading(str(station)) + cells.html({"station": number})
                 for number, station in enumerate(part.scores["station"].values)
             ]
-            tables.append(table_html(["station", *part.models], rows, f"{part.title(name, space)} over all lead times"))
+            title = f"{part.title(name, space)} over all lead times"
+            table = table_html(["station", *part.models], rows, title)
+            tables.append(details_html(title, table) if len(rows) > MANY_STATIONS else table)
     return f'<div class="tables">{"".join(tables)}</div>' if tables else ""
 
 
