@@ -1,4 +1,4 @@
-"""What a page looks like: contrast of its text, what sticks out of it, what has no name."""
+"""What a page looks like and says: contrast of its text, what sticks out of it, what has no name, its messages."""
 
 import io
 
@@ -43,3 +43,13 @@ def contrast(text: str, ground: str) -> float:
 
 def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def listened(browser):
+    """A new page, what it will say on the console, and the addresses it will ask for."""
+    page = browser.new_page()
+    said, requested = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: requested.append(request.url))
+    return page, said, requested

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser.looks import MIN_CONTRAST, OUTSIDE, PAINTED, WITHOUT_NAME, contrast, luminance, pixels
+from browser.looks import MIN_CONTRAST, OUTSIDE, PAINTED, WITHOUT_NAME, contrast, listened, luminance, pixels
 from report.synthetic import MODELS, NUM_INPUTS, NUM_LEADS, make_contents
 
 from fieldcast.report import write_report
@@ -58,11 +58,7 @@ def focus_player(page) -> None:
 
 
 def test_page_loads_without_complaint_and_asks_for_nothing_else(browser, address):
-    page = browser.new_page()
-    said, requested = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: requested.append(request.url))
+    page, said, requested = listened(browser)
     page.goto(address)
     page.locator("summary").last.click()
     page.locator(".player .play").first.click()

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browser.looks import MIN_CONTRAST, OUTSIDE, PAINTED, WITHOUT_NAME, contrast, pixels
+from browser.looks import MIN_CONTRAST, OUTSIDE, PAINTED, WITHOUT_NAME, contrast, listened, pixels
 from report.rivers import RIVERS, make_hydrographs, make_kernels
 from report.synthetic import make_contents, make_part
 
@@ -54,11 +54,7 @@ def opened(page, name: str):
 
 
 def test_page_is_quiet_and_asks_for_nothing_else(browser, address):
-    page = browser.new_page()
-    said, requested = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: requested.append(request.url))
+    page, said, requested = listened(browser)
     page.goto(address)
     page.wait_for_function(PAINTED_MAPS)
     opened(page, RIVERS[0]).locator(".player .play").click()

@@ -115,7 +115,8 @@ def test_hydrographs_are_forecasts_at_their_times_with_gaps_between(river_run, f
     samples = river_run.samples()[1]["train"]
     few = replace(samples, starts=[samples.starts[number] for number in (0, 1, 30)])
     found = hydrographs({"own": river_run.model()}, few).flow
-    assert found.dims == ("model", "lead_time", "time", "station") and found.model.values.tolist() == ["observed", "own"]
+    assert found.dims == ("model", "lead_time", "time", "station")
+    assert found.model.values.tolist() == ["observed", "own"]
     origins = np.array([samples.origin(number) for number in (0, 1, 30)], "datetime64[ns]")
     days = np.timedelta64(1, "D")
     shown = np.unique([*origins, *(origins + days), origins[1] + 2 * days])

@@ -202,7 +202,7 @@ class _Job:
         """The averaged kernels; what was done stays in the run's folder until all is done."""
         step = self.run.best.state["progress"]["step"]
         mark = repr((step, self.outputs.names, self.network.target_times.tolist(), averaging, self.numbers["train"]))
-        folder = self.run.folder / "explain" / hashlib.sha256(mark.encode()).hexdigest()[:12]
+        folder = self.run.folder / f"explain-{hashlib.sha256(mark.encode()).hexdigest()[:12]}"
         average = average_kernels(
             self.network, lambda number: self.read("train", number), self.numbers["train"], averaging, folder, processes
         )

@@ -57,9 +57,7 @@ def hydrographs(models: Mapping[str, Forecaster], samples: Samples, precision: s
 
 
 def _with_gaps(times: np.ndarray, cadence: int) -> np.ndarray:
-    """The times (N,) int64 ns, and one more after each that the next does not follow at once, at which nothing is known.
-
-    A line through them is broken there.
-    """
+    """The times (N,) int64 ns, and one more at which nothing is known after each that the next does not follow at once:
+    a line through them is broken there."""
     before_gap = times[:-1][np.diff(times) > 1.5 * cadence]
     return np.union1d(times, before_gap + cadence)
