@@ -4,11 +4,12 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow browser-test docs check clean
+.PHONY: help demo test test-whole test-slow browser-test docs check clean
 
 help:
 	@echo "make demo    train on real radar rain, forecast, verify, write runs/demo/report.html"
 	@echo "make test    run the tests"
+	@echo "make test-whole    run the tests of whole runs: examples, the demo, the first hour"
 	@echo "make browser-test    open the report in a headless Chromium"
 	@echo "make docs    build the documentation: docs/_build/html/index.html"
 	@echo "make check   lint, format, types"
@@ -21,6 +22,9 @@ test: $(VENV)/dev.installed
 
 test-slow: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not browser"
+
+test-whole: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m whole
 
 browser-test: $(VENV)/dev.installed
 	@command -v chromium >/dev/null || { echo "installing Debian's chromium" >&2; \

@@ -11,6 +11,8 @@ from fieldcast.config import read_config
 from fieldcast.data.samples import radar_sample_path
 from fieldcast.evaluation import load_scores
 
+pytestmark = pytest.mark.whole
+
 # The package has a function of the same name.
 demo = importlib.import_module("fieldcast.demo")
 

@@ -68,7 +68,11 @@ LANGUAGES = dict.fromkeys(PAGES, ("python", "sh")) | {ROOT / "README.md": ("pyth
 RUNNABLE = [page for page, languages in LANGUAGES.items() if runnable(page, languages)]
 
 
-@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.whole) if page.stem == "first-hour" else page for page in RUNNABLE],
+    ids=lambda page: page.stem,
+)
 def test_page(page, tmp_path, monkeypatch, tables):
     monkeypatch.chdir(tmp_path)
     for name, value in ENVIRONMENT.items():

@@ -18,6 +18,7 @@ def run(words, folder):
     return found.stdout
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example(path, tmp_path):
     assert len(path.read_text().splitlines()) <= 60

@@ -1,10 +1,12 @@
 """A Dask cluster of two worker processes does the jobs."""
 
+import pytest
 from distributed import LocalCluster
 
 from fieldcast.benchmark.run_benchmark import benchmark
 
 
+@pytest.mark.whole
 def test_two_workers(small_benchmark, tmp_path):
     with LocalCluster(
         n_workers=2,

@@ -283,6 +283,7 @@ class TestIntervals:
         np.testing.assert_allclose(came, difference, rtol=1e-12)
         assert (scores.mse_difference.sel(model="persistence", baseline="persistence", space="unit") == 0).all()
 
+    @pytest.mark.whole
     def test_blocks_are_as_long_as_they_are_named(self, tmp_path):
         changes = {"training.num_steps": 1, "evaluation.block_length": "2 h", "evaluation.num_resamples": 50}
         run = train_on(make_rain(200), tmp_path, **changes)

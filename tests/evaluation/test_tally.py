@@ -77,6 +77,7 @@ def test_models_of_several_runs_share_a_table_only_over_the_same_samples(tally):
         merge([tally, fewer])
 
 
+@pytest.mark.whole
 def test_two_processes_give_the_scores_of_one(tiny_run):
     alone = evaluate(tiny_run, device="cpu")
     (tiny_run.folder / "scores.nc").unlink()

@@ -12,10 +12,11 @@ from river_fixtures import river_files, river_run  # noqa: F401
 
 import fieldcast as fc
 from fieldcast.cli import main
-from fieldcast.errors import ConfigError
+from fieldcast.errors import ConfigError, DataError
 from fieldcast.explain import ExplainSettings, Place
 from fieldcast.explain.kernel_file import load_kernels
 from fieldcast.explain.targets import read_place
+from fieldcast.training.loop import train
 
 FEW = {"num_sequences": 6, "num_held_out": 6, "num_blocks": 3}
 
@@ -164,3 +165,17 @@ def test_the_command_writes_a_file_and_a_page(river_run, tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2 and "--overwrite" in capsys.readouterr().err
+
+
+def test_at_times_of_its_own_a_forecast_is_explained_alone(tiny_config, tmp_path):
+    sampling = {"input_interval": [1, 4], "target_interval": [5, 7]}
+    config = tiny_config("radar", "trajgru-attention-ode", sampling=sampling, **{"training.num_steps": 2})
+    run = train(config, tmp_path / "run", device="cpu")
+    place, few = Place((3, 5), (2, 4)), ExplainSettings(num_sequences=4, num_held_out=4)
+    kernels = fc.explain(run, place=place, settings=few, device="cpu")
+    batch, fields = sequence(run, 0)
+    lags = (-batch.input_times[0].flip(0) * 300).round().numpy().astype("timedelta64[s]")
+    np.testing.assert_array_equal(kernels.lag.values.astype("timedelta64[s]"), lags)
+    assert np.isfinite(kernels.kernel_rain).all() and fields["rain"].shape == kernels.kernel_rain.shape[1:]
+    with pytest.raises(DataError, match='take surrogate = "local"'):
+        fc.explain(run, place=place, settings=few.model_copy(update={"surrogate": "average"}), device="cpu")

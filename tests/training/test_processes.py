@@ -50,6 +50,7 @@ def assert_close(folder: Path, other: Path) -> None:
             assert row[column] == pytest.approx(other_row[column], rel=1e-5)
 
 
+@pytest.mark.whole
 def test_two_are_as_one(tiny_values, tmp_path):
     dataset = radar_dataset()
     dataset["rain"][::3, :12] = np.nan  # the shares of a batch have very different numbers of pixels

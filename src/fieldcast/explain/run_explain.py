@@ -23,10 +23,11 @@ from fieldcast.explain.averaging import AveragedKernels, AveragingSettings, aver
 from fieldcast.explain.cost import cheapest_method, cost_of
 from fieldcast.explain.fidelity import Record, SurrogateSettings, compare_surrogates, fit_surrogates, network_outputs
 from fieldcast.explain.kernel_file import Explained, label_kernels
+from fieldcast.explain.least_squares import ridge_surrogate
 from fieldcast.explain.linear_kernels import LinearKernels, Method, Precision, describe_run, linear_kernels
 from fieldcast.explain.network import Network
-from fieldcast.explain.optimal_reference import SearchSettings
-from fieldcast.explain.targets import Place, choose_outputs
+from fieldcast.explain.optimal_reference import SearchSettings, Series, best_data_sequences, optimal_references
+from fieldcast.explain.targets import Asked, Place, choose_outputs
 from fieldcast.processes import Processes, choose_device, join_processes
 from fieldcast.run import Run
 from fieldcast.settings import Count, Settings
@@ -94,7 +95,7 @@ def explain(
     torch_device = choose_device(device)
     _, splits = run.samples()
     with join_processes(torch_device) as processes:
-        job = _Job(run, splits, station, place, minutes, settings, torch_device)
+        job = _Job(run, splits, Asked(station, place, minutes), settings, torch_device)
         if processes.first:
             print(job.cost(), file=sys.stderr)
         return job.explained(processes)
@@ -107,9 +108,7 @@ class _Job:
         self,
         run: Run,
         splits: dict[str, Samples],
-        station: str | Sequence[str] | None,
-        place: Place | None,
-        minutes: Sequence[float],
+        asked: Asked,
         settings: ExplainSettings,
         device: torch.device,
     ) -> None:
@@ -117,7 +116,7 @@ class _Job:
         self.surrogate = settings.surrogate or ("average" if run.stations else "local")
         test = splits["test"]
         number = 0 if settings.at is None else _ending_at(test, settings.at)
-        target_times, self.outputs, self.labels = choose_outputs(run, test, number, station, place, minutes)
+        target_times, self.outputs, self.labels = choose_outputs(run, test, number, asked)
         times = test.batch([number]).input_times
         self.network = Network(
             run.model(device), times, target_times, self.outputs, run.normalizer, run.target_normalizer
@@ -126,6 +125,11 @@ class _Job:
             "train": _alike(splits["train"], times, settings.num_sequences),
             "test": _alike(test, times, settings.num_held_out),
         }
+        if min(map(len, self.numbers.values())) < 2 and (self.surrogate != "local" or settings.compare):
+            raise DataError(
+                f"{len(self.numbers['train'])} training and {len(self.numbers['test'])} test sequences have inputs at "
+                'the same times: one linear function of them takes several; take surrogate = "local"'
+            )
         self.chosen = self._wettest() if settings.at is None else number
 
     def read(self, split: str, number: int) -> Tensor:
@@ -149,54 +153,69 @@ class _Job:
         surrogates, average = self._surrogates(chosen, processes)
         kernels = surrogates[self.surrogate]
         fidelity = compare_surrogates(self.network, surrogates, self._record("test"))
-        train = self.numbers["train"]
-        mean = torch.stack([self.read("train", number)[0] for number in train]).mean(0)
         shares = {}
         if self.settings.attribute:
-            baseline = mean[None]
+            baseline = self._mean()
             shares = {
                 "contribution": kernel_contribution(self.network, kernels, chosen, baseline),
                 "integrated_gradients": integrated_gradients(self.network, chosen, baseline),
                 "occlusion": occlusion(self.network, chosen, baseline, self.settings.occlusion or _patches(chosen)),
             }
-        reference = chosen[0] if self.surrogate == "local" else mean
+        reference = chosen[0] if self.surrogate == "local" else self._mean()[0]
+        count, shown = len(self.numbers["train"]), {name: share.shares for name, share in shares.items()}
         origin = format_time(self.splits["test"].origin(self.chosen), self.splits["test"].source.calendar)
         return label_kernels(
             Explained(
                 self.run, self.splits["test"].source, self.network, self.labels, self.surrogate, kernels, average,
-                reference, {name: share.shares for name, share in shares.items()}, fidelity, len(train), origin,
+                reference, shown, fidelity, count, origin,
             )
         )  # fmt: skip
+
+    def _mean(self) -> Tensor:
+        """The mean training sequence, (1, T, C, H, W)."""
+        numbers = self.numbers["train"]
+        if not numbers:
+            raise DataError(
+                "no training sequence has inputs at these times: there is no mean to set the forecast against"
+            )
+        return torch.stack([self.read("train", number) for number in numbers]).mean(0)
 
     def _surrogates(
         self, chosen: Tensor, processes: Processes
     ) -> tuple[dict[str, LinearKernels], AveragedKernels | None]:
+        """The linear functions that are judged, by name, and the average among them where the kernels are of it."""
         settings, found, average = self.settings, {}, None
         averaging = AveragingSettings(
-            num_blocks=min(settings.num_blocks, len(self.numbers["train"])),
+            num_blocks=min(settings.num_blocks, max(2, len(self.numbers["train"]))),
             method=settings.method,
             precision=settings.precision,
             memory_megabytes=settings.memory_megabytes,
         )
-        if settings.compare or self.surrogate not in ("average", "local"):
-            fitted = fit_surrogates(
-                self.network,
-                self._record("train"),
-                SurrogateSettings(averaging=averaging, search=settings.search),
-                processes,
-            )
+        if settings.compare:
+            every = SurrogateSettings(averaging=averaging, search=settings.search)
+            fitted = fit_surrogates(self.network, self._record("train"), every, processes)
             found, average = dict(fitted.kernels), fitted.average
-            if not settings.compare:
-                found = {self.surrogate: found[self.surrogate]}
         elif self.surrogate == "average":
             average = self._average(averaging, processes)
             found["average"] = average.kernels
-        if self.surrogate == "local":
-            found["local"] = linear_kernels(
-                self.network, chosen, settings.method, memory_megabytes=settings.memory_megabytes,
+        if self.surrogate not in found:
+            found[self.surrogate] = self._one(self.surrogate, chosen)
+        return found, average if self.surrogate == "average" else None
+
+    def _one(self, surrogate: Surrogate, chosen: Tensor) -> LinearKernels:
+        settings, network = self.settings, self.network
+        if surrogate in ("local", "reference"):
+            reference = chosen if surrogate == "local" else self._mean()
+            return linear_kernels(
+                network, reference, settings.method, memory_megabytes=settings.memory_megabytes,
                 precision=settings.precision,
             )  # fmt: skip
-        return found, average if self.surrogate == "average" else None
+        inputs = self._record("train").inputs
+        series = Series(inputs, network_outputs(network, inputs))
+        if surrogate == "least squares":
+            return ridge_surrogate(series, SurrogateSettings().num_folds)
+        search = best_data_sequences if surrogate == "best sequence" else optimal_references
+        return search(network, series, settings.search).kernels
 
     def _average(self, averaging: AveragingSettings, processes: Processes) -> AveragedKernels:
         """The averaged kernels; what was done stays in the run's folder until all is done."""
@@ -246,22 +265,13 @@ def _patches(sequence: Tensor) -> OcclusionSettings:
 
 
 def _alike(samples: Samples, times: Tensor, wanted: int | None) -> list[int]:
-    """Numbers of samples with these input times (1, T), evenly spread, in order of time.
-
-    Raises:
-        DataError: for fewer than two.
-    """
+    """Numbers of samples with these input times (1, T), evenly spread, in order of time; all at other times: none."""
     numbers = [
         number
         for number in range(len(samples))
         if torch.allclose(_input_times(samples, number), times[0], rtol=0, atol=1e-3)
     ]
-    if len(numbers) < 2:
-        raise DataError(
-            f"{len(numbers)} of {len(samples)} samples have inputs at the same times as the one that is explained: "
-            "kernels of sequences at different times can't be compared; take a run with regular inputs"
-        )
-    return [numbers[place] for place in spread(len(numbers), wanted)]
+    return [numbers[place] for place in spread(len(numbers), wanted)] if numbers else []
 
 
 def _input_times(samples: Samples, number: int) -> Tensor:

@@ -33,6 +33,14 @@ class Place(NamedTuple):
     variable: str | None = None
 
 
+class Asked(NamedTuple):
+    """What is to be explained: stations (None: all), or a place of a map, at lead times (none: those of the run)."""
+
+    station: str | Sequence[str] | None = None
+    place: Place | None = None
+    minutes: Sequence[float] = ()
+
+
 def read_place(pixel: str | None, region: str | None, variable: str | None) -> Place | None:
     """A place as the command line words it: "ROW,COLUMN", or "TOP:BOTTOM,LEFT:RIGHT"; None where there is none.
 
@@ -65,29 +73,22 @@ class Labels(NamedTuple):
     place: Place | None = None
 
 
-def choose_outputs(
-    run: Run,
-    samples: Samples,
-    number: int,
-    station: str | Sequence[str] | None,
-    place: Place | None,
-    minutes: Sequence[float],
-) -> tuple[Tensor, Outputs, Labels]:
+def choose_outputs(run: Run, samples: Samples, number: int, asked: Asked) -> tuple[Tensor, Outputs, Labels]:
     """The target times (1, S) that the model is asked for, and the outputs among what it gives.
 
     Raises:
         ConfigError: for stations of a map, a place of stations, an unknown name, or a place outside the map.
     """
     trained = samples.batch([number]).target_times[0].tolist()
-    cadence = run.best.state["cadence"]
-    asked = [value * MINUTE / cadence for value in minutes]
-    if sorted(set(asked)) != asked:
-        raise ConfigError(f"minutes = {list(minutes)}: lead times in order, each once")
+    chosen = [value * MINUTE / run.best.state["cadence"] for value in asked.minutes]
+    if sorted(set(chosen)) != chosen:
+        raise ConfigError(f"minutes = {list(asked.minutes)}: lead times in order, each once")
     if run.stations is not None:
-        return _of_stations(run, station, place, asked or trained)
-    if station is not None or place is None:
+        return _of_stations(run, asked, chosen or trained)
+    place = asked.place
+    if asked.station is not None or place is None:
         raise ConfigError("this run forecasts maps: name a pixel or a region, not a station")
-    leads = asked or trained[-1:]
+    leads = chosen or trained[-1:]
     # A model that goes from target to target takes the steps that it took in training.
     before = [time for time in trained if time < leads[-1] and min(abs(time - lead) for lead in leads) > TIME_TOLERANCE]
     times = sorted([*before, *leads])
@@ -101,11 +102,10 @@ def choose_outputs(
     return torch.tensor([times], dtype=torch.float32), join_outputs(outputs), labels
 
 
-def _of_stations(
-    run: Run, station: str | Sequence[str] | None, place: Place | None, leads: list[float]
-) -> tuple[Tensor, Outputs, Labels]:
+def _of_stations(run: Run, asked: Asked, leads: list[float]) -> tuple[Tensor, Outputs, Labels]:
     assert run.stations is not None and run.flow is not None
-    if place is not None:
+    station = asked.station
+    if asked.place is not None:
         raise ConfigError("this run forecasts flow at stations: name a station, not a pixel or a region")
     known = run.stations.names
     names = list(known) if station is None else [station] if isinstance(station, str) else list(station)
