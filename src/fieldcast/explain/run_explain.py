@@ -34,6 +34,7 @@ from fieldcast.settings import Count, Settings
 
 PATCHES_ACROSS = 8
 NUM_TRIED = 20
+TRIED_FOR_ONE = 20
 Surrogate = Literal["average", "local", "reference", "best sequence", "optimal", "least squares"]
 
 
@@ -266,9 +267,11 @@ def _patches(sequence: Tensor) -> OcclusionSettings:
 
 def _alike(samples: Samples, times: Tensor, wanted: int | None) -> list[int]:
     """Numbers of samples with these input times (1, T), evenly spread, in order of time; all at other times: none."""
+    # A generator may have a million samples, and makes each to say when it is.
+    tried = spread(len(samples), None if wanted is None else TRIED_FOR_ONE * wanted)
     numbers = [
         number
-        for number in range(len(samples))
+        for number in tried
         if torch.allclose(_input_times(samples, number), times[0], rtol=0, atol=1e-3)
     ]
     return [numbers[place] for place in spread(len(numbers), wanted)] if numbers else []
