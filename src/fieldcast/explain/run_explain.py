@@ -269,11 +269,7 @@ def _alike(samples: Samples, times: Tensor, wanted: int | None) -> list[int]:
     """Numbers of samples with these input times (1, T), evenly spread, in order of time; all at other times: none."""
     # A generator may have a million samples, and makes each to say when it is.
     tried = spread(len(samples), None if wanted is None else TRIED_FOR_ONE * wanted)
-    numbers = [
-        number
-        for number in tried
-        if torch.allclose(_input_times(samples, number), times[0], rtol=0, atol=1e-3)
-    ]
+    numbers = [number for number in tried if torch.allclose(_input_times(samples, number), times[0], rtol=0, atol=1e-3)]
     return [numbers[place] for place in spread(len(numbers), wanted)] if numbers else []
 
 
