@@ -46,7 +46,6 @@ def written(root) -> dict:
     return {path: path.stat().st_mtime_ns for name in FILES for path in root.glob(f"convgru--*/{name}")}
 
 
-@pytest.mark.whole
 def test_one_that_fails_does_not_keep_others_from_being_done(values, root, capfd):
     result = benchmark(values, root, workers=2)
     wanted = {f"{model}--seed{seed}": state for model, state in (("convgru", "finished"), ("trajgru", "failed"))
