@@ -9,6 +9,7 @@ import pytest
 from fieldcast.config import differences, load_config, read_config, read_toml
 from fieldcast.data.sampling import SamplingSettings
 from fieldcast.errors import ConfigError
+from fieldcast.settings import nearest
 
 TEXT = """
 name = "radar"
@@ -320,3 +321,10 @@ def test_differences():
 
 def test_values_are_plain(write):
     assert read_toml(write(TEXT))["splits"]["train"] == ["2018-05-10", "2018-05-16"]
+
+
+def test_of_very_many_names_a_message_lists_some():
+    rivers = [f"river {number:03}" for number in range(226)]
+    said = nearest("rivr 017", rivers)
+    assert said.startswith("did you mean 'river 017'? (allowed: river 000, ") and said.endswith(" and 166 more)")
+    assert nearest("b", ["a", "c"]) == "allowed: a, c"

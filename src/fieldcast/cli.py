@@ -192,12 +192,12 @@ def explain(
     from fieldcast.run import Run
     from fieldcast.settings import read_settings
 
-    path = output or run / FILE
+    opened, path = Run(run), output or run / FILE
     _check_output(path, overwrite)
     chosen = {"surrogate": surrogate, "at": at, "num_sequences": sequences, "compare": compare}
     settings = read_settings(ExplainSettings, {**chosen, "attribute": attribute, "precision": precision}, "explain")
     place = read_place(pixel, region, variable)
-    kernels = run_explain(Run(run), station, place, minutes or (), settings, device)
+    kernels = run_explain(opened, station, place, minutes or (), settings, device)
     if is_first_process():
         save_kernels(kernels, path)
         page = write_kernels_page(kernels, path.with_suffix(".html"))

@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 OddSize = Annotated[int, Field(ge=1), AfterValidator(lambda size: _odd(size))]
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
+LISTED = 60  # names in a message: all models, all settings of a table, not all rivers of a country
 
 
 class Settings(BaseModel):
@@ -30,9 +31,11 @@ def _odd(size: int) -> int:
 
 
 def nearest(name: str, allowed) -> str:
-    """Say which of the allowed names is meant, or list them all: ``did you mean 'trajgru'?``"""
-    close = difflib.get_close_matches(str(name), [str(item) for item in allowed], n=1)
-    listing = ", ".join(sorted(str(item) for item in allowed))
+    """Say which of the allowed names is meant, and list them, of very many some: ``did you mean 'trajgru'?``"""
+    names = sorted(str(item) for item in allowed)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    listing = ", ".join(names[:LISTED]) + more
     return f"did you mean '{close[0]}'? (allowed: {listing})" if close else f"allowed: {listing}"
 
 
