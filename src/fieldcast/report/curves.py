@@ -54,8 +54,11 @@ def shown_metrics(part: ReportPart) -> list[str]:
 
 
 def curves_html(part: ReportPart) -> str:
-    """Every score against lead time with its interval, the usual ones first, the others to unfold."""
-    if not part.metrics:
+    """Every score against lead time with its interval, the usual ones first, the others to unfold.
+
+    Of one lead time there is no curve; the tables have it.
+    """
+    if not part.metrics or part.scores.sizes["lead_time"] < 2:
         return ""
     drawn = part_strokes(part)
     shown = shown_metrics(part)
