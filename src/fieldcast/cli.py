@@ -171,22 +171,23 @@ def explain(
         str | None, typer.Option(help="average, local, reference, 'best sequence', optimal, 'least squares'.")
     ] = None,
     at: Annotated[str | None, typer.Option(help="The sequence of the test split that ends then, UTC.")] = None,
-    sequences: Annotated[int, typer.Option(help="Training sequences that kernels are made of.")] = 100,
+    sequences: Annotated[int | None, typer.Option(help="Training sequences that kernels are made of; 100.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Make and judge every surrogate.")] = False,
     attribute: Annotated[
         bool, typer.Option("--attribute", help="Integrated gradients and occlusion beside the kernels.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    precision: Annotated[str | None, typer.Option(help="float32, the default, or bf16.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="NetCDF file; default RUN/kernels.nc.")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Tell which field, where and how long ago, moves a river, a pixel or a region, by linear kernels, on a page."""
-    from fieldcast.explain.kernel_file import FILE, save_kernels
+    from fieldcast.explain.kernel_file import FILE
     from fieldcast.explain.run_explain import ExplainSettings
     from fieldcast.explain.run_explain import explain as run_explain
     from fieldcast.explain.targets import read_place
+    from fieldcast.forecast import save_forecast
     from fieldcast.processes import is_first_process
     from fieldcast.report.kernels import write_kernels_page
     from fieldcast.run import Run
@@ -194,12 +195,13 @@ def explain(
 
     opened, path = Run(run), output or run / FILE
     _check_output(path, overwrite)
-    chosen = {"surrogate": surrogate, "at": at, "num_sequences": sequences, "compare": compare}
-    settings = read_settings(ExplainSettings, {**chosen, "attribute": attribute, "precision": precision}, "explain")
+    chosen = {"surrogate": surrogate, "at": at, "num_sequences": sequences, "precision": precision}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = read_settings(ExplainSettings, {**given, "compare": compare, "attribute": attribute}, "explain")
     place = read_place(pixel, region, variable)
     kernels = run_explain(opened, station, place, minutes or (), settings, device)
     if is_first_process():
-        save_kernels(kernels, path)
+        save_forecast(kernels, path)
         page = write_kernels_page(kernels, path.with_suffix(".html"))
         print_fidelity(kernels, as_json)
         print(f"kernels: {path}\npage:    {page}", file=sys.stderr)

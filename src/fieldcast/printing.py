@@ -50,24 +50,23 @@ def print_scores(run: Any, convention: str, as_json: bool) -> None:
 
 def print_fidelity(kernels: Any, as_json: bool) -> None:
     """Print how well each surrogate reproduces the network and what was observed, output by output."""
-    import math
+    from fieldcast.evaluation import plain_numbers
+    from fieldcast.explain.fidelity import NETWORK, failed
 
-    rows = []
+    own, rows = kernels.attrs["surrogate"], []
+    fails = failed(kernels, own, kernels.attrs["threshold"])
     for output in kernels.output.values:
         for surrogate in kernels.surrogate.values:
             for against in kernels.against.values:
                 at = {"output": output, "surrogate": surrogate, "against": against}
                 r2, nse = (float(kernels[name].sel(at)) for name in ("r2", "nse"))
-                own = surrogate == kernels.attrs["surrogate"] and against == "network"
-                fails = "surrogate fails" if own and not r2 >= kernels.attrs["threshold"] else ""
-                rows.append({**{key: str(word) for key, word in at.items()}, "r2": r2, "nse": nse, "": fails})
+                wrong = surrogate == own and against == NETWORK and bool(fails.sel(output=output))
+                row = {**{key: str(word) for key, word in at.items()}, "r2": r2, "nse": nse}
+                rows.append({**row, "": "surrogate fails" if wrong else ""})
     if as_json:
-        plain = [{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-                 for row in rows]  # fmt: skip
-        print(json.dumps(plain, indent=1, allow_nan=False))
+        print(json.dumps(plain_numbers(rows), indent=1, allow_nan=False))
         return
-    print(f"how much of the variance linear kernels explain, on held-out sequences ({kernels.attrs['surrogate']} is "
-          "what the kernels are of)")  # fmt: skip
+    print(f"how much of the variance linear kernels explain, on held-out sequences ({own} is what the kernels are of)")
     print_table(rows, False)
 
 

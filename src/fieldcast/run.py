@@ -73,7 +73,7 @@ class Run:
 
     def model(self, device: torch.device | str = "cpu") -> Forecaster:
         """The trained forecaster of the best checkpoint, ready to forecast."""
-        known = self.best.state.get("stations")
+        known = saved_stations(self.best)
         layout = (known["map_size"], len(known["names"])) if known else None
         model = build_model(self.config, len(self.best.state["variables"]), layout)
         load_weights(model, self.best.model, str(self.folder))
@@ -87,7 +87,7 @@ class Run:
     @property
     def stations(self) -> Stations | None:
         """The stations that the run forecasts flow at, without their catchments; None where it forecasts fields."""
-        known = self.best.state.get("stations")
+        known = saved_stations(self.best)
         if known is None:
             return None
         places = {name: None if known[name] is None else np.array(known[name]) for name in ("latitudes", "longitudes")}
@@ -96,14 +96,13 @@ class Run:
     @property
     def flow(self) -> Variable | None:
         """What the run forecasts at stations; None where it forecasts fields."""
-        known = self.best.state.get("stations")
+        known = saved_stations(self.best)
         return Variable(**known["flow"]) if known else None
 
     @property
     def flow_normalizer(self) -> FlowNormalizer | None:
         """The normaliser of flow at stations that training fitted; None of a run that forecasts fields."""
-        known = self.best.state.get("stations")
-        return FlowNormalizer.from_plain(known["normalizer"]) if known else None
+        return saved_flow_normalizer(self.best)
 
     @property
     def target_normalizer(self) -> Normalizer | FlowNormalizer:
@@ -131,6 +130,17 @@ class Run:
         """What status.json says: state ("finished", "stopped", "failed"), exit_code, reason."""
         path = self.folder / "status.json"
         return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def saved_stations(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What ``describe_data`` said of stations, of a run that forecasts flow at some."""
+    return checkpoint.state.get("stations")
+
+
+def saved_flow_normalizer(checkpoint: Checkpoint) -> FlowNormalizer | None:
+    """The normaliser of flow that a checkpoint keeps; None of a run that forecasts fields."""
+    known = saved_stations(checkpoint)
+    return FlowNormalizer.from_plain(known["normalizer"]) if known else None
 
 
 def build_model(config: RunConfig, num_channels: int, stations: tuple[Sequence[int], int] | None = None) -> Forecaster:

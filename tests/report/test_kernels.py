@@ -14,12 +14,13 @@ from report.rivers import RIVERS, make_kernels, make_pixel_kernels
 from report.synthetic import HOSTILE, make_contents
 from scipy import ndimage
 
+from fieldcast.data.catchments import great_circle
 from fieldcast.errors import DataError
 from fieldcast.report.kernels import kernel_figure, kernels_html, outputs_in_detail, write_kernels_page
 from fieldcast.report.kernels.comparison import correlation
 from fieldcast.report.kernels.fidelity import verdict_of
 from fieldcast.report.kernels.maps import LEVELS, diverging_scale, limit_of, packed, thinned
-from fieldcast.report.kernels.travel import centres, close_up, great_circle, ground_of, place_of
+from fieldcast.report.kernels.travel import centres, close_up, ground_of, place_of
 from fieldcast.report.kernels.view import MAX_LAG_MAPS, KernelView, in_groups, lag_curve, lag_sum
 from fieldcast.report.page import page_html
 
@@ -100,7 +101,7 @@ def test_centres_of_mass_against_scipy():
 def test_great_circle_distances():
     places = np.array([[1.0, 0.0], [0.0, 90.0], [90.0, 12.0], [0.0, 180.0]])
     wanted = 6371.0 * np.pi * np.array([1 / 180, 0.5, 0.5, 1.0])
-    assert np.allclose(great_circle(places, np.zeros(2)), wanted)
+    assert np.allclose(great_circle(*places.T, *np.zeros(2)), wanted)
 
 
 def test_correlation_against_numpy():

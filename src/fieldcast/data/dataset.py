@@ -307,15 +307,17 @@ def _find_samples(
     starts = []
     best = 0
     for which, (sequence, own) in enumerate(zip(sequences, intervals, strict=True)):
-        for begin, end in own:
-            first, stop = np.searchsorted(sequence.times, [begin, end])
-            if isinstance(sequence, StationSequence):
-                found = find_windows(sequence.times, plan.length, longest, stride)
-                found = _with_flow(sequence, which, found, sampler, (begin, end))
-            else:
-                found = first + find_windows(sequence.times[first:stop], plan.length, longest, stride)
-            starts += [(which, int(start)) for start in found]
-            best = max(best, longest_run(sequence.times[first:stop], longest))
+        ends = [np.searchsorted(sequence.times, interval) for interval in own]
+        parts = [(int(first), sequence.times[first:stop]) for first, stop in ends]
+        best = max([best, *(longest_run(times, longest) for _, times in parts)])
+        if isinstance(sequence, StationSequence):
+            found = find_windows(sequence.times, plan.length, longest, stride)
+            found = _with_flow(sequence, which, found, sampler, own)
+        else:
+            found = np.concatenate(
+                [first + find_windows(times, plan.length, longest, stride) for first, times in parts]
+            )
+        starts += [(which, int(start)) for start in found]
     if not starts:
         left = " of those that [sampling] leaves" if plan.settings.thins else ""
         flow = ", with flow in the split" if isinstance(source, StationSource) else ""
@@ -327,9 +329,9 @@ def _find_samples(
 
 
 def _with_flow(
-    sequence: StationSequence, which: int, starts: np.ndarray, sampler: Sampler, interval: Interval
+    sequence: StationSequence, which: int, starts: np.ndarray, sampler: Sampler, intervals: Sequence[Interval]
 ) -> np.ndarray:
-    """The starts of samples whose targets lie in the interval and hold some flow.
+    """The starts of samples whose targets lie in one of the intervals and hold some flow.
 
     The weather before may be older: an interval begins a sample's length after an earlier split ends, so that no
     frame is shared.
@@ -340,5 +342,5 @@ def _with_flow(
     targets = np.stack([start + sampler.times(which, int(start))[num_inputs:] for start in starts])
     known = ~np.isnan(sequence.read_flow(np.arange(len(sequence.times)))).all(axis=(1, 2))
     times = sequence.times[targets]
-    within = (times >= interval[0]).all(axis=1) & (times < interval[1]).all(axis=1)
-    return starts[within & known[targets].any(axis=1)]
+    within = [((begin <= times) & (times < end)).all(axis=1) for begin, end in intervals]
+    return starts[np.any(within, axis=0) & known[targets].any(axis=1)]

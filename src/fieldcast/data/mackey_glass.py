@@ -6,7 +6,7 @@ Shapes: n times, K intervals of one delay, P pieces of such an interval, M nodes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from pydantic import Field, field_validator
 
-from fieldcast.data.source import NANOSECONDS, FrameSequence, Grid, SourceKind, Variable
+from fieldcast.data.source import NANOSECONDS, Drawn, FrameSequence, Grid, SourceKind, Variable
 from fieldcast.data.splits import SPLITS
 from fieldcast.data.uniform import uniform
 from fieldcast.errors import ConfigError, DataError
@@ -269,7 +269,7 @@ class MackeyGlass:
             return [MackeyGlassSeries("mackey-glass", self._times, self.config, self.config.history)]
         if count is None:
             raise ConfigError(f"any number of series can be drawn: say how many the {split} split has")
-        return _Drawn(self, split, range(count))
+        return Drawn(partial(self.sequence, split), range(count))
 
     def sequence(self, split: str, number: int) -> "MackeyGlassSeries":
         """Series number ``number`` of the split, of a range of histories."""
@@ -277,21 +277,6 @@ class MackeyGlass:
         low, high = self.config.history
         share = float(uniform(self.seed, _STREAMS[split], number, 1)[0])
         return MackeyGlassSeries(f"{split}-{number}", self._times, self.config, low + (high - low) * share)
-
-
-class _Drawn(Sequence):
-    """Series of a split, made anew each time they are asked for: the solutions of all of them would fill the memory."""
-
-    def __init__(self, source: MackeyGlass, split: str, numbers: range) -> None:
-        self._source, self._split, self._numbers = source, split, numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, place):
-        if isinstance(place, slice):
-            return _Drawn(self._source, self._split, self._numbers[place])
-        return self._source.sequence(self._split, self._numbers[place])
 
 
 @dataclass(eq=False)

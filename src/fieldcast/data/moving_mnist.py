@@ -7,13 +7,14 @@ A place is a (row, column) pair in pixels; the corner of a digit is where its to
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, field_validator
 
 from fieldcast.data.digits import load_digits
-from fieldcast.data.source import NANOSECONDS, FrameSequence, Grid, SourceKind, Variable
+from fieldcast.data.source import NANOSECONDS, Drawn, FrameSequence, Grid, SourceKind, Variable
 from fieldcast.data.uniform import uniform
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.settings import Settings, TupleOf, look_up
@@ -150,7 +151,7 @@ class MovingMNIST:
         look_up(SPLITS, split, "split")
         if count is None:
             raise ConfigError(f"moving digits never end: say how many sequences the {split} split has")
-        return _Sequences(self, split, count)
+        return Drawn(partial(self.sequence, split), range(count))
 
     def sequence(self, split: str, index: int) -> "MovingDigits":
         """Sequence number ``index`` of the split."""
@@ -177,19 +178,6 @@ class MovingMNIST:
         inked = image > _CROP_TOLERANCE
         rows, columns = np.flatnonzero(inked.any(1)), np.flatnonzero(inked.any(0))
         return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else image
-
-
-class _Sequences(Sequence):
-    def __init__(self, source: MovingMNIST, split: str, count: int) -> None:
-        self._source, self._split, self._indices = source, split, range(count)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, position):
-        if isinstance(position, slice):
-            return [self._source.sequence(self._split, index) for index in self._indices[position]]
-        return self._source.sequence(self._split, self._indices[position])
 
 
 @dataclass(frozen=True)

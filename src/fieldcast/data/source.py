@@ -1,8 +1,9 @@
 """What a source of frames looks like to the rest: sequences of frames with real times, and their labels."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -107,12 +108,31 @@ class Source(Protocol):
         makes ``count`` of them; those of different splits of a generator or a divided archive share nothing."""
 
 
+@dataclass(frozen=True)
+class Drawn(SequenceOf):
+    """Sequences of a generator's split, each made anew whenever it is asked for: all of them would fill the memory."""
+
+    make: Callable[[int], Any]  # number -> FrameSequence
+    numbers: range
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return Drawn(self.make, self.numbers[place])
+        return self.make(self.numbers[place])
+
+
 @runtime_checkable
 class StationSequence(FrameSequence, Protocol):
     """A sequence of frames with what was measured at stations at the same times."""
 
     def read_flow(self, positions: np.ndarray) -> np.ndarray:
         """Flow at the positions, (n, 1, R) float32 in physical units, NaN where missing."""
+
+    def read_usual(self, positions: np.ndarray) -> np.ndarray | None:
+        """What flow is usual at the times of the positions, from other years, (n, 1, R); None where nobody knows."""
 
 
 @runtime_checkable

@@ -43,7 +43,8 @@ def with_baselines(run: Run, train: Samples, device: torch.device) -> tuple[dict
     of_stations = isinstance(train.source, StationSource)
     always = ALWAYS_OF_STATIONS if of_stations else ALWAYS_BETWEEN if lie_between(train) else ALWAYS
     for key in dict.fromkeys((*always, *run.config.evaluation.baselines)):
-        if of_stations != (MODELS[key].forecaster.forecasts_stations or (of_stations and key in OF_STATIONS)):
+        for_stations = MODELS[key].forecaster.forecasts_stations
+        if not (for_stations or key in OF_STATIONS) if of_stations else for_stations:
             absent.append(f"{key} forecasts {'maps' if of_stations else 'flow at stations'}")
         elif key == "optical-flow" and not has_optical_flow():
             absent.append("optical-flow needs the extra 'nowcast'")

@@ -18,10 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from fieldcast.data.dataset import spread
 from fieldcast.errors import CheckpointError, ConfigError, DataError
-from fieldcast.explain.linear_kernels import LinearKernels, Method, Precision, inner_products, linear_kernels
+from fieldcast.explain.linear_kernels import (
+    LinearKernels,
+    Method,
+    Precision,
+    inner_products,
+    join_kernels,
+    linear_kernels,
+)
 from fieldcast.explain.network import Network
-from fieldcast.explain.outputs import Outputs
 from fieldcast.files import write_atomic
 from fieldcast.processes import Processes
 from fieldcast.settings import Count, Settings
@@ -157,7 +164,8 @@ def average_kernels(
     for start in range(0, total, size):
         chosen = slice(start, min(start + size, total))
         state = _State(folder / f"outputs-{start:05d}-{chosen.stop:05d}.safetensors", mark) if folder else None
-        parts.append(_summary(_run(_select(job, chosen), state, processes), network.dtype))
+        some = replace(job, network=network.with_outputs(chosen))
+        parts.append(_summary(_run(some, state, processes), network.dtype))
     return _join(parts)
 
 
@@ -189,17 +197,11 @@ class _Job:
     probes: Tensor
 
 
-def _select(job: _Job, chosen: slice) -> _Job:
-    outputs = job.network.outputs
-    few = Outputs(outputs.names[chosen], outputs.weights[chosen])
-    return replace(job, network=replace(job.network, outputs=few))
-
-
 def _read_probes(
     network: Network, read_reference: Callable[[int], Tensor], numbers: Sequence[int], settings: AveragingSettings
 ) -> Tensor:
-    places = np.linspace(0, len(numbers) - 1, settings.num_probes).round().astype(int)
-    return torch.cat([network.filled(read_reference(numbers[place])) for place in np.unique(places)])
+    places = spread(len(numbers), settings.num_probes)
+    return torch.cat([network.filled(read_reference(numbers[place])) for place in places])
 
 
 def _run(job: _Job, state: "_State | None", processes: Processes) -> Moments:
@@ -279,10 +281,9 @@ def _summary(moments: Moments, dtype: torch.dtype) -> AveragedKernels:
 
 
 def _join(parts: list[AveragedKernels]) -> AveragedKernels:
-    kernels = [(part.kernels.value, part.kernels.offset, part.kernels.weights) for part in parts]
     names = ("offset_error", "weights_error", "curve_error", "prediction_error", "num_sequences", "num_blocks")
     return AveragedKernels(
-        LinearKernels(*(torch.cat(some) for some in zip(*kernels, strict=True))),
+        join_kernels([part.kernels for part in parts]),
         **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
     )
 

@@ -4,7 +4,6 @@ Shapes: Q outputs, T input frames, C fields, H rows, W columns.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from fieldcast.explain.fidelity import THRESHOLD
 from fieldcast.explain.linear_kernels import LinearKernels
 from fieldcast.explain.network import Network
 from fieldcast.explain.targets import Labels
-from fieldcast.forecast.labels import history_line, made_by, save_forecast, station_coordinates, time_unit
+from fieldcast.forecast.labels import history_line, made_by, station_coordinates, time_unit
 from fieldcast.run import Run
 
 FILE = "kernels.nc"
@@ -141,11 +140,6 @@ def _attributes(explained: Explained) -> dict[str, Any]:
         "source": made_by(run),
         "history": history_line("explain", run),
     }
-
-
-def save_kernels(kernels: xr.Dataset, path: Path) -> Path:
-    """Write kernels as NetCDF-4, compressed, whole or not at all."""
-    return save_forecast(kernels, path)
 
 
 def load_kernels(run: Run) -> xr.Dataset | None:

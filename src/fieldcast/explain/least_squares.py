@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fieldcast.explain.linear_kernels import LinearKernels
 from fieldcast.explain.optimal_reference import NUMBERS_AT_ONCE, Series, field_scale, squares_about_mean
-from fieldcast.models.baselines.ridge import Blocks, fit_dual, inner_products
+from fieldcast.models.baselines.ridge import Blocks, centred_products, fit_dual, inner_products
 
 RANK_SHARE = 1e-12  # of the greatest eigenvalue of the inner products; what is below is rounding
 
@@ -50,9 +50,7 @@ def least_squares_bound(series: Series) -> LeastSquaresBound:
             ranks.append(0)
             informative.append(False)
             continue
-        own = products[known][:, known]
-        centred = own - own.mean(0) - own.mean(1, keepdim=True) + own.mean()
-        values, vectors = torch.linalg.eigh(centred)
+        values, vectors = torch.linalg.eigh(centred_products(products[known][:, known]))
         spanned = vectors[:, values > RANK_SHARE * values[-1]]
         about_mean = target[known] - target[known].mean()
         left = about_mean - spanned @ (spanned.T @ about_mean)

@@ -4,6 +4,7 @@ Shapes: N sequences, T input frames, S targets, C fields, H rows, W columns, Q o
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -41,6 +42,12 @@ class LinearKernels:
     def predict(self, inputs: Tensor) -> Tensor:
         """The surrogate's outputs (N, Q), float64, of inputs (N, T, C, H, W), none missing (``Network.filled``)."""
         return self.offset + inner_products(self.weights, inputs)
+
+
+def join_kernels(parts: Sequence[LinearKernels]) -> LinearKernels:
+    """The kernels of all outputs of the parts, in their order."""
+    kept = [(part.value, part.offset, part.weights) for part in parts]
+    return LinearKernels(*(torch.cat(some) for some in zip(*kept, strict=True)))
 
 
 def inner_products(weights: Tensor, inputs: Tensor) -> Tensor:

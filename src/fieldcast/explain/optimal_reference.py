@@ -4,17 +4,17 @@ Shapes: N sequences, T input frames, C fields, H rows, W columns, Q outputs, M r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from fieldcast.data.dataset import spread
 from fieldcast.errors import ConfigError, DataError
-from fieldcast.explain.linear_kernels import LinearKernels, linear_kernels
+from fieldcast.explain.linear_kernels import LinearKernels, join_kernels, linear_kernels
 from fieldcast.explain.network import Network
-from fieldcast.explain.outputs import Outputs
 from fieldcast.settings import Count, Settings
 
 NUMBERS_AT_ONCE = 1 << 24  # of sequences in float64
@@ -131,8 +131,8 @@ def best_data_sequences(network: Network, series: Series, settings: SearchSettin
 def _try_data(network: Network, series: Series, settings: SearchSettings) -> tuple[list[int], Tensor]:
     """Numbers of sequences, and what each leaves unexplained as a reference, (numbers, M)."""
     check_series(network, series)
-    inputs, count = series.inputs, settings.num_candidates or len(series.inputs)
-    candidates = torch.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().long().tolist()
+    inputs = series.inputs
+    candidates = spread(len(inputs), settings.num_candidates)
     losses = [unexplained(linear_kernels(network, inputs[number][None]), series) for number in candidates]
     total = squares_about_mean(series.targets)
     # All are as good for an output that is constant, and one whose kernels are not finite is good for none.
@@ -161,13 +161,11 @@ def optimal_references(network: Network, series: Series, settings: SearchSetting
         DataError: as ``check_series``.
     """
     candidates, table = _try_data(network, series, settings)
-    outputs, inputs = network.outputs, series.inputs
-    found = []
+    inputs, found = series.inputs, []
     with network.at_rest():
         for place, losses in enumerate(table.T):
             group = slice(None) if settings.shared else slice(place, place + 1)
-            some = Outputs(outputs.names[group], outputs.weights[group])
-            loss = ReferenceLoss(replace(network, outputs=some), Series(inputs, series.targets[:, group]))
+            loss = ReferenceLoss(network.with_outputs(group), Series(inputs, series.targets[:, group]))
             ends = [_search(loss, MEAN, inputs.mean(0)[None], settings)]
             moved = 0
             for number in (candidates[row] for row in losses.argsort().tolist()):
@@ -190,13 +188,12 @@ def _collect(
         kernels = linear_kernels(network, sequences[0][None])
     else:
         # One output each: the others' kernels are not wanted at its reference.
-        outputs = network.outputs
-        own = [
-            linear_kernels(replace(network, outputs=Outputs((name,), weight[None])), sequence[None])
-            for name, weight, sequence in zip(outputs.names, outputs.weights, sequences, strict=True)
-        ]
-        parts = [(one.value, one.offset, one.weights) for one in own]
-        kernels = LinearKernels(*(torch.cat(some) for some in zip(*parts, strict=True)))
+        kernels = join_kernels(
+            [
+                linear_kernels(network.with_outputs(slice(place, place + 1)), sequence[None])
+                for place, sequence in enumerate(sequences)
+            ]
+        )
     total = squares_about_mean(series.targets)
     loss = torch.where(total > 0, unexplained(kernels, series) / total, torch.nan)
     counted = torch.tensor(counts or [0] * len(sequences))

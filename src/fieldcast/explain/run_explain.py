@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fieldcast.data import Samples
-from fieldcast.data.dataset import spread
+from fieldcast.data import Batch, Samples
+from fieldcast.data.dataset import relative_times, spread
 from fieldcast.data.times import decode_time, format_time
 from fieldcast.errors import ConfigError, DataError
 from fieldcast.explain.attribution import OcclusionSettings, integrated_gradients, kernel_contribution, occlusion
@@ -28,6 +29,7 @@ from fieldcast.explain.linear_kernels import LinearKernels, Method, Precision, d
 from fieldcast.explain.network import Network
 from fieldcast.explain.optimal_reference import SearchSettings, Series, best_data_sequences, optimal_references
 from fieldcast.explain.targets import Asked, Place, choose_outputs
+from fieldcast.models.base import TIME_TOLERANCE
 from fieldcast.processes import Processes, choose_device, join_processes
 from fieldcast.run import Run
 from fieldcast.settings import Count, Settings
@@ -156,13 +158,13 @@ class _Job:
         fidelity = compare_surrogates(self.network, surrogates, self._record("test"))
         shares = {}
         if self.settings.attribute:
-            baseline = self._mean()
+            baseline = self._mean
             shares = {
                 "contribution": kernel_contribution(self.network, kernels, chosen, baseline),
                 "integrated_gradients": integrated_gradients(self.network, chosen, baseline),
                 "occlusion": occlusion(self.network, chosen, baseline, self.settings.occlusion or _patches(chosen)),
             }
-        reference = chosen[0] if self.surrogate == "local" else self._mean()[0]
+        reference = chosen[0] if self.surrogate == "local" else self._mean[0]
         count, shown = len(self.numbers["train"]), {name: share.shares for name, share in shares.items()}
         origin = format_time(self.splits["test"].origin(self.chosen), self.splits["test"].source.calendar)
         return label_kernels(
@@ -172,6 +174,7 @@ class _Job:
             )
         )  # fmt: skip
 
+    @cached_property
     def _mean(self) -> Tensor:
         """The mean training sequence, (1, T, C, H, W)."""
         numbers = self.numbers["train"]
@@ -206,7 +209,7 @@ class _Job:
     def _one(self, surrogate: Surrogate, chosen: Tensor) -> LinearKernels:
         settings, network = self.settings, self.network
         if surrogate in ("local", "reference"):
-            reference = chosen if surrogate == "local" else self._mean()
+            reference = chosen if surrogate == "local" else self._mean
             return linear_kernels(
                 network, reference, settings.method, memory_megabytes=settings.memory_megabytes,
                 precision=settings.precision,
@@ -232,26 +235,27 @@ class _Job:
         return average
 
     def _record(self, split: str) -> Record:
-        samples, numbers = self.splits[split], self.numbers[split]
-        inputs = torch.cat([self.read(split, number) for number in numbers])
-        origins = np.array([samples.origin(number) for number in numbers]).astype("datetime64[ns]")
-        return Record(inputs, origins, self._observed(split) if split == "test" else None)
-
-    def _observed(self, split: str) -> Tensor | None:
-        """What was observed of the outputs, (N, Q), NaN where a part of it is missing; None: at other lead times."""
-        samples, wanted = self.splits[split], self.network.target_times[0]
-        rows = []
+        """The sequences of a split, each read once."""
+        samples, inputs, observed = self.splits[split], [], []
         for number in self.numbers[split]:
             batch, truth = samples.batch_and_truth([number])
-            places = (batch.target_times[0][:, None] - wanted).abs() < 1e-3
-            if not places.any(0).all():
-                return None
-            truth = truth[0, places.int().argmax(0)]
-            used = self.outputs.weights != 0
-            value = self.outputs.of(torch.nan_to_num(truth)[None].to(self.outputs.weights))[0]
-            missing = (used & truth.isnan()).flatten(1).any(1)
-            rows.append(torch.where(missing, torch.nan, value))
-        return torch.stack(rows)
+            inputs.append(self.run.normalizer.denormalise(batch.inputs))
+            observed.append(self._observed(batch, truth))
+        origins = np.array([samples.origin(number) for number in self.numbers[split]]).astype("datetime64[ns]")
+        known = [values for values in observed if values is not None]
+        return Record(
+            torch.cat(inputs).to(self.device), origins, torch.stack(known) if len(known) == len(observed) else None
+        )
+
+    def _observed(self, batch: Batch, truth: Tensor) -> Tensor | None:
+        """What was observed of the outputs, (Q,), NaN where a part of it is missing; None: at other lead times."""
+        places = (batch.target_times[0][:, None] - self.network.target_times[0]).abs() < TIME_TOLERANCE
+        if not places.any(0).all():
+            return None
+        truth = truth[0, places.int().argmax(0)]
+        value = self.outputs.of(torch.nan_to_num(truth)[None].to(self.outputs.weights))[0]
+        missing = ((self.outputs.weights != 0) & truth.isnan()).flatten(1).any(1)
+        return torch.where(missing, torch.nan, value)
 
     def _wettest(self) -> int:
         """Number of the test sequence, of some, from which the network forecasts most of the first output."""
@@ -269,13 +273,17 @@ def _alike(samples: Samples, times: Tensor, wanted: int | None) -> list[int]:
     """Numbers of samples with these input times (1, T), evenly spread, in order of time; all at other times: none."""
     # A generator may have a million samples, and makes each to say when it is.
     tried = spread(len(samples), None if wanted is None else TRIED_FOR_ONE * wanted)
-    numbers = [number for number in tried if torch.allclose(_input_times(samples, number), times[0], rtol=0, atol=1e-3)]
+    numbers = [
+        number
+        for number in tried
+        if torch.allclose(_input_times(samples, number), times[0], rtol=0, atol=TIME_TOLERANCE)
+    ]
     return [numbers[place] for place in spread(len(numbers), wanted)] if numbers else []
 
 
 def _input_times(samples: Samples, number: int) -> Tensor:
     times = samples.times(number)[: samples.windows.num_inputs]
-    return torch.from_numpy(((times - times[-1]) / samples.source.cadence).astype(np.float32))
+    return relative_times(times, int(times[-1]), samples.source.cadence)
 
 
 def _ending_at(samples: Samples, at: str) -> int:

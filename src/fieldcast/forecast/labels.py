@@ -20,7 +20,7 @@ _UNITS = {"seconds": NANOSECONDS, "microseconds": 1000, "nanoseconds": 1}
 
 
 def save_forecast(result: xr.Dataset, path: Path) -> Path:
-    """Write a forecast, or what ``fill`` gives, as NetCDF-4, compressed, whole or not at all."""
+    """Write a forecast, or what ``fill`` or ``explain`` gives, as NetCDF-4, compressed, whole or not at all."""
     encoding: dict[str, dict[str, Any]] = {
         str(name): {"zlib": True, "complevel": 4, "dtype": dtype.name, "_FillValue": dtype.type(np.nan)}
         for name, dtype in result.dtypes.items()

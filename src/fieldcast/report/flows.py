@@ -13,9 +13,12 @@ from fieldcast.data import Samples
 from fieldcast.data.source import StationSource
 from fieldcast.evaluation.forecasts import predict
 from fieldcast.evaluation.sample_times import elapsed_times
+from fieldcast.evaluation.scoring import batches_of
 from fieldcast.forecast.labels import decode_times, station_coordinates
 from fieldcast.models import Forecaster
 from fieldcast.report.contents import OBSERVED
+
+SAMPLES_AT_ONCE = 16
 
 
 def hydrographs(models: Mapping[str, Forecaster], samples: Samples, precision: str = "float32") -> xr.Dataset:
@@ -37,14 +40,14 @@ def hydrographs(models: Mapping[str, Forecaster], samples: Samples, precision: s
     origins = np.array([samples.origin(number) for number in numbers])
     lead_times, times = np.unique(leads), _with_gaps(np.unique(origins[:, None] + leads), source.cadence)
     flow = np.full((1 + len(models), len(lead_times), len(times), len(source.stations)), np.nan, np.float32)
-    for number in numbers:
-        batch, truth = samples.batch_and_truth([number])
-        rows = np.searchsorted(lead_times, leads[number])
-        columns = np.searchsorted(times, origins[number] + leads[number])
-        flow[0, rows, columns] = truth[0, :, 0]
+    for some in batches_of(numbers, SAMPLES_AT_ONCE):
+        batch, truth = samples.batch_and_truth(some)
+        rows = np.searchsorted(lead_times, leads[some])
+        columns = np.searchsorted(times, origins[some, None] + leads[some])
+        flow[0, rows, columns] = truth[:, :, 0]
         for position, model in enumerate(models.values(), start=1):
             forecast = predict(model, batch, torch.device("cpu"), precision)
-            flow[position, rows, columns] = samples.target_normalizer.denormalise(forecast)[0, :, 0]
+            flow[position, rows, columns] = samples.target_normalizer.denormalise(forecast)[:, :, 0]
     coordinates = {
         "model": [OBSERVED, *models],
         "lead_time": lead_times.astype("timedelta64[ns]"),

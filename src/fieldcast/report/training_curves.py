@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from fieldcast.data.dataset import spread
 from fieldcast.report.chart import Axis, Chart, Line, line_chart, linear_axis, log_axis
 from fieldcast.report.elements import charts_html, figure_html
 from fieldcast.report.wording import listed, number_label
@@ -53,7 +54,7 @@ def _axis(lines: list[Line]) -> Axis:
 
 def _thinned(name: str, style: str, rows: list[dict], key: str) -> Line:
     x, y = column(rows, key)
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
+    kept = spread(len(x), MAX_POINTS)
     return Line(name, style, x[kept], y[kept])
 
 

@@ -21,14 +21,13 @@ from fieldcast.checkpoint import (
 )
 from fieldcast.config import RunConfig, differences, read_config
 from fieldcast.data import Normalizer, Samples, Source, make_samples
-from fieldcast.data.flow import FlowNormalizer
 from fieldcast.data.source import StationSource
 from fieldcast.environment import bf16_in_hardware, describe_environment
 from fieldcast.errors import ConfigError, TrainingDiverged
 from fieldcast.models import MODELS, Forecaster
 from fieldcast.models.runoff_convlstm import RunoffConvLSTM
 from fieldcast.processes import Processes
-from fieldcast.run import build_model, write_history, write_json
+from fieldcast.run import build_model, saved_flow_normalizer, write_history, write_json
 from fieldcast.training.display import TrainingDisplay
 
 # What a run that goes on may have otherwise than when it was stopped; with the same values it ends with the same bits.
@@ -106,8 +105,7 @@ def open_session(config: RunConfig, folder: Path, device: torch.device, processe
     saved = _open_checkpoint(config, folder, processes)
     source = config.source.open(config.seed)
     normalizer = Normalizer.from_plain(saved.state["normalizer"]) if saved else config.source.normalizer
-    stations = saved.state.get("stations") if saved else None
-    flow_normalizer = FlowNormalizer.from_plain(stations["normalizer"]) if stations else None
+    flow_normalizer = saved_flow_normalizer(saved) if saved else None
     samples = make_samples(
         source, config.windows, config.splits, normalizer, config.sampling, config.seed, flow_normalizer
     )

@@ -3,7 +3,7 @@
 Shapes: n times of the record, N bins of the season, B batch, S targets, R stations.
 """
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,14 +15,6 @@ from fieldcast.data.source import StationSequence
 from fieldcast.errors import DataError
 from fieldcast.models.base import Forecaster, ModelSettings
 from fieldcast.models.baselines.climatology import Season, mean_by_season
-
-
-@runtime_checkable
-class UsualFlow(StationSequence, Protocol):
-    """A record whose source may know from other years what flow is usual."""
-
-    def read_usual(self, positions: np.ndarray) -> np.ndarray | None:
-        """Usual flow at the times of the positions, (n, 1, R) float32 physical; None where the source does not know."""
 
 
 def flow_record(train: Samples) -> StationSequence:
@@ -134,7 +126,7 @@ class FlowClimatology(Forecaster):
         self.season = Season(source.cadence, source.calendar, source.real_times)
         physical = [*mean_by_season(flow_and_times(train), self.season)]
         self.times = record.times[:0]
-        usual = record.read_usual(np.arange(len(record.times))) if isinstance(record, UsualFlow) else None
+        usual = record.read_usual(np.arange(len(record.times)))
         if usual is not None:
             self.times = record.times
             physical.append(torch.from_numpy(usual))

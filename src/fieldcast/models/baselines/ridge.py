@@ -87,6 +87,11 @@ def inner_products(features: Tensor) -> Tensor:
     return gram
 
 
+def centred_products(gram: Tensor) -> Tensor:
+    """Inner products (N, N) of the samples about their mean, from those of the samples."""
+    return gram - gram.mean(dim=0) - gram.mean(dim=1, keepdim=True) + gram.mean()
+
+
 def fit_dual(
     gram: Tensor,
     targets: Tensor,
@@ -141,7 +146,7 @@ class _Spectrum(NamedTuple):
 
 
 def _spectrum(gram: Tensor) -> _Spectrum:
-    centred = gram - gram.mean(dim=0) - gram.mean(dim=1, keepdim=True) + gram.mean()
+    centred = centred_products(gram)
     trace = float(centred.trace()) or 1.0
     # The constant vector becomes the one of the greatest eigenvalue, to be told from others without variance.
     values, vectors = torch.linalg.eigh(centred + 2 * trace / len(gram))

@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from fieldcast.explain.fidelity import NETWORK, OBSERVED, THRESHOLD
 from fieldcast.report.elements import row_heading, table_html
 from fieldcast.report.kernels.view import KernelView
 from fieldcast.report.wording import number_label
 
-NETWORK, OBSERVED = "network", "observed"
-THRESHOLD = 0.5
 SCORES = {"r2": "R²", "nse": "NSE"}
 TABLE_DIMENSIONS = ("surrogate", "against", "output")
 

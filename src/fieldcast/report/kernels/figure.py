@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
+from fieldcast.data.dataset import spread
 from fieldcast.report.figures import GROUND, INK, RESOLUTION, dress, plain
 from fieldcast.report.kernels.fidelity import verdict_of
 from fieldcast.report.kernels.gallery import field_strokes
@@ -19,6 +20,7 @@ from fieldcast.report.kernels.maps import COLOURS, diverging_scale, limit_of
 from fieldcast.report.kernels.travel import Ground, centres, ground_of, place_of
 from fieldcast.report.kernels.view import Field, KernelView, in_groups, lag_curve, lag_sum
 
+MAX_TICKS = 4
 PANEL_WIDTH = 3.6  # inches
 CURVE_HEIGHT = 2.3
 MAP_MARGIN = 0.9  # title, ticks and colours of a map
@@ -78,7 +80,7 @@ def _draw_map(axes: Axes, view: KernelView, field: Field, output: str) -> None:
 def _name_ticks(axes: Axes, view: KernelView, ground: Ground) -> None:
     """Coordinates at some rows and columns."""
     for axis, values, name in ((axes.yaxis, ground.rows, view.axes[0]), (axes.xaxis, ground.columns, view.axes[1])):
-        places = np.unique(np.linspace(0, len(values) - 1, min(4, len(values))).round().astype(int))
+        places = spread(len(values), MAX_TICKS)
         axis.set_ticks(places, [f"{values[place]:g}" for place in places])
         axis.set_label_text(plain(name), fontsize="small")
     axes.tick_params(labelsize="small", colors=INK)

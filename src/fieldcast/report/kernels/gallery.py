@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from fieldcast.data.dataset import spread
 from fieldcast.report.frames import data_address, frame_png
 from fieldcast.report.kernels.fidelity import verdict_of
 from fieldcast.report.kernels.maps import diverging_scale, limit_of, stamp_html, thinned
@@ -50,7 +51,7 @@ def _small_map(view: KernelView, field: Field, output: str) -> str:
 def _small_curves(view: KernelView, output: str) -> str:
     """Each field's lag curve as a share of its own largest value, from the newest lag on."""
     across = np.linspace(0, WIDTH, len(view.lags[0]))
-    kept = np.unique(np.linspace(0, len(across) - 1, min(len(across), MAX_POINTS)).round().astype(int))
+    kept = spread(len(across), MAX_POINTS)
     lines = ""
     for field, stroke in zip(view.fields, field_strokes(view).values(), strict=True):
         curve = lag_curve(view.kernel(field, output))

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fieldcast.data.catchments import great_circle
 from fieldcast.report.contents import row_zero_is_bottom
 from fieldcast.report.kernels.view import PREFIX, KernelView, is_geographic
 
-EARTH_RADIUS = 6371.0  # km
 REACH = 1e-3  # of the largest weight of a pixel: a close-up leaves out what lies below it
 MARGIN = 0.15  # around a close-up, as a share of its longer side
 CLOSE = 0.5  # of the map's area: a close-up that is larger is none
@@ -41,18 +41,7 @@ class Ground(NamedTuple):
         known = self.at(places)
         if not self.geographic:
             return np.hypot(*(known - np.array(origin)).T)
-        return great_circle(known, np.array(origin))
-
-
-def great_circle(places: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """2 R asin sqrt(sin^2(dlat / 2) + cos lat cos lat0 sin^2(dlon / 2)): km between degrees (T, 2) and (2,)."""
-    latitudes, longitudes = np.deg2rad(places).T
-    latitude, longitude = np.deg2rad(origin)
-    chord = (
-        np.sin((latitudes - latitude) / 2) ** 2
-        + np.cos(latitudes) * np.cos(latitude) * np.sin((longitudes - longitude) / 2) ** 2
-    )
-    return 2 * EARTH_RADIUS * np.arcsin(np.sqrt(chord))
+        return great_circle(*known.T, *np.array(origin))
 
 
 def _position(axis: np.ndarray, value: float) -> float:
